@@ -1,0 +1,57 @@
+# The two commands of a fresh machine: `make demo` and `make test`. Everything they need is installed by them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .demo/env
+# The project's own caches, so that a checkout leaves nothing outside itself.
+export MMDOCTOR_CACHE ?= $(CURDIR)/.mmdoctor/cache
+export MMDOCTOR_TEST_ENV ?= $(CURDIR)/$(DEMO)
+
+.PHONY: help demo test test-fast test-real lint bench wheel schemas clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	touch $@
+
+install: $(BIN)/.installed
+
+demo: install ## provision a CPU environment in .demo/env and infer with it
+	@$(BIN)/python tools/demo.py $(DEMO)
+
+test: install ## the fast tests and the essential real ones (20 minutes on a fresh machine)
+	@$(BIN)/python tools/demo.py $(DEMO)
+	$(BIN)/python -m pytest -q -m "not real"
+
+test-fast: install ## under a minute, offline
+	$(BIN)/python -m pytest -q -m "not essential and not real"
+
+test-real: install ## the long real ones (30 minutes)
+	@$(BIN)/python tools/demo.py $(DEMO)
+	$(BIN)/python -m pytest -q -m real
+
+lint: install ## ruff, mypy --strict, the matrix
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mmdoctor matrix lint
+
+schemas: install ## write the JSON Schemas from the model
+	$(BIN)/python tools/schemas.py
+
+bench: install ## times of check and fix against what users run today
+	$(BIN)/python benchmarks/speed.py --env $(DEMO)
+
+wheel: install ## build the wheel
+	$(BIN)/uv build --wheel
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .demo .mmdoctor dist

@@ -1,0 +1,77 @@
+"""The one place that exits: runs the command line and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn, Optional
+
+from mmdoctor.errors import MMDoctorError
+
+BUG = 70
+INTERRUPTED = 130
+
+
+def _interrupt(_number: int, _frame: Optional[FrameType]) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(argv: Optional[list[str]] = None) -> NoReturn:
+    """Run `mmdoctor`; never returns. SIGTERM ends it as an interrupt does, so that what was begun is taken back."""
+    arguments = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    import click
+
+    from mmdoctor.cli import cli
+
+    try:
+        result = cli.main(args=arguments, prog_name="mmdoctor", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except MMDoctorError as error:
+        _say(arguments, type(error).__name__, error.what, error.hint, error.exit_code)
+        return error.exit_code
+    except click.ClickException as error:
+        if _wants_json(arguments):
+            _say(arguments, "UsageError", error.format_message(), None, 2)
+        else:
+            error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        print("mmdoctor: interrupted", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away; nobody is left to tell
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last resort: a bug of ours, said so, with what a report needs
+        import traceback
+
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"a bug of mmdoctor: {type(error).__name__}: {error} (in {where.name}, line {where.lineno})"
+        _say(arguments, "Bug", what, "please report it with this line and the command", BUG)
+        return BUG
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    pairs = zip(arguments, [*arguments[1:], ""])
+    return any(argument == "--format=json" or pair == ("--format", "json") for pair in pairs for argument in pair[:1])
+
+
+def _say(arguments: list[str], kind: str, what: str, hint: Optional[str], code: int) -> None:
+    """The error on stderr; with --format json also as the one document on stdout."""
+    if _wants_json(arguments):
+        import json
+
+        document = {"schema_version": "1", "error": {"kind": kind, "what": what, "hint": hint, "exit_code": code}}
+        print(json.dumps(document, indent=2))  # noqa: T201
+    print(f"mmdoctor: {what}", file=sys.stderr)  # noqa: T201
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Facts in, findings out: `diagnose` runs the table of checks and ties each failure to its root. Pure."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Optional
+
+from mmdoctor.checks import machine, stack
+from mmdoctor.checks.base import NOTHING, Check, Verdict
+from mmdoctor.matrix_model import Matrix
+from mmdoctor.model import Facts, Finding, ImportResult, Summary
+
+CHECKS: tuple[Check, ...] = (*machine.CHECKS, *stack.CHECKS)
+SEVERITY = {"ok": "info", "warn": "warning", "fail": "error", "crash": "error", "skip": "info"}
+
+
+def diagnose(facts: Facts, matrix: Matrix) -> tuple[Finding, ...]:
+    """Every check's finding, roots before what they cause.
+
+    A check that raises is a *crash* finding, the rest still run. Where the interpreter does not answer, only that is
+    said: nothing else could be looked at.
+    """
+    checks = CHECKS if facts.target.state == "present" else CHECKS[:1]
+    verdicts: dict[str, Verdict] = {}
+    for check in checks:
+        verdict = _judge(check, facts, matrix)
+        if verdict is not None:
+            verdicts[check.id] = verdict
+    findings = [
+        _finding(check, verdicts[check.id], _roots(check.id, verdicts)) for check in checks if check.id in verdicts
+    ]
+    return tuple(sorted(findings, key=lambda finding: bool(finding.caused_by)))
+
+
+def _judge(check: Check, facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    try:
+        return check.judge(facts, matrix)
+    except Exception as error:  # noqa: BLE001  one broken check must not hide the others; it becomes a finding
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {error} ({last.name}, line {last.lineno})"
+        return Verdict(
+            status="crash", detail="the check itself failed, please report it", evidence=(said,), fix=NOTHING
+        )
+
+
+def _roots(check_id: str, verdicts: dict[str, Verdict]) -> tuple[str, ...]:
+    """The ids of the failing checks that explain this one, followed to those that nothing explains."""
+    direct = _explained_by(check_id, verdicts)
+    if direct is None:
+        return ()
+    deeper = _roots(direct, {key: value for key, value in verdicts.items() if key != check_id})
+    return deeper or (direct,)
+
+
+def _explained_by(check_id: str, verdicts: dict[str, Verdict]) -> Optional[str]:
+    failed = verdicts[check_id].failed
+    if failed is None:
+        return None
+    others = {key: value for key, value in verdicts.items() if key != check_id and value.status == "fail"}
+    for package in _suspects(failed):
+        for key, verdict in others.items():
+            if package in verdict.about and not _same_import(verdict, failed):
+                return key
+    return None
+
+
+def _same_import(verdict: Verdict, failed: ImportResult) -> bool:
+    return verdict.failed is not None and verdict.failed.module == failed.module
+
+
+def _suspects(failed: ImportResult) -> tuple[str, ...]:
+    """The packages that may be to blame, best first: the module it could not find, then those its traceback went
+    through from the innermost out, then the package itself."""
+    missing = failed.data.get("missing", "").split(".")[0]
+    own = failed.module.split(".")[0]
+    waited_for = ("torch",) if failed.status == "skipped" else ()
+    return tuple(dict.fromkeys(name for name in (*waited_for, missing, *reversed(failed.packages), own) if name))
+
+
+def _finding(check: Check, verdict: Verdict, roots: tuple[str, ...]) -> Finding:
+    severity = "error" if verdict.status == "skip" and verdict.needed else SEVERITY[verdict.status]
+    return Finding(
+        id=check.id,
+        status=verdict.status,
+        severity=severity,  # type: ignore[arg-type]
+        title=check.title,
+        detail=verdict.detail,
+        evidence=verdict.evidence,
+        cause=verdict.cause,
+        caused_by=roots,
+        fix=verdict.fix,
+        docs=f"docs/checks.md#{check.id.lower()}",
+        duration_ms=verdict.failed.duration_ms if verdict.failed else 0.0,
+    )
+
+
+def summarise(findings: tuple[Finding, ...]) -> Summary:
+    """How many findings there are of each status."""
+    counts = {status: sum(f.status == status for f in findings) for status in ("ok", "warn", "fail", "skip", "crash")}
+    return Summary(**counts)

@@ -1,0 +1,80 @@
+"""What a check is: a row with a stable code, and a pure function from facts and matrix to a verdict."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+from mmdoctor.matrix_model import Matrix
+from mmdoctor.model import Facts, Fix, ImportResult, Status, Value
+
+AUTO = Fix(kind="auto", summary="mmdoctor fix --apply")
+NOTHING = Fix(kind="none", summary="")
+
+
+def manual(summary: str) -> Fix:
+    """A fix that mmdoctor cannot do itself; says what to do."""
+    return Fix(kind="manual", summary=summary)
+
+
+class Verdict(Value, frozen=True, kw_only=True):
+    """What a check says. `about`: the top-level packages whose failed imports this verdict explains. `failed`: the
+    import that it reports, so that a deeper root can be found in its traceback."""
+
+    status: Status
+    detail: str
+    evidence: tuple[str, ...] = ()
+    cause: Optional[str] = None
+    about: tuple[str, ...] = ()
+    failed: Optional[ImportResult] = None
+    needed: bool = True
+    fix: Fix = AUTO
+
+
+class Check(Value, frozen=True, kw_only=True):
+    """`why` says what goes wrong when the check fails, for the docs. `judge` returns None where it does not apply."""
+
+    id: str
+    title: str
+    why: str
+    judge: Callable[[Facts, Matrix], Optional[Verdict]]
+
+
+def ok(detail: str, *evidence: str) -> Verdict:
+    """Looked, and it is fine."""
+    return Verdict(status="ok", detail=detail, evidence=evidence, fix=NOTHING)
+
+
+def fail(detail: str, cause: str, *evidence: str, about: tuple[str, ...] = (), fix: Fix = AUTO) -> Verdict:
+    """Looked, and it is broken."""
+    return Verdict(status="fail", detail=detail, cause=cause, evidence=evidence, about=about, fix=fix)
+
+
+def warn(detail: str, cause: Optional[str], *evidence: str, fix: Fix = AUTO) -> Verdict:
+    """Works, but will not for long, or not well."""
+    return Verdict(status="warn", detail=detail, cause=cause, evidence=evidence, fix=fix)
+
+
+def skip(detail: str, *, needed: bool = True) -> Verdict:
+    """Could not look (`needed`: then the environment is not healthy, only undetermined), or does not apply."""
+    return Verdict(status="skip", detail=detail, needed=needed, fix=NOTHING)
+
+
+def import_evidence(result: ImportResult) -> tuple[str, ...]:
+    """The lines that show a failed import."""
+    head = f"import {result.module}: " if "." not in result.module or result.status != "ok" else ""
+    said = f"{result.error}: {result.message}" if result.error else result.message or result.status
+    through = (f"raised in: {' → '.join(result.packages)}",) if result.packages else ()
+    return (head + said.splitlines()[0], *through)
+
+
+def failed_import(result: ImportResult, cause: str, about: tuple[str, ...]) -> Verdict:
+    """The verdict on an import that did not end well; the cause may be narrowed by the caller."""
+    how = {"timeout": "hangs", "crash": "crashes the interpreter"}.get(result.status, "fails")
+    return Verdict(
+        status="skip" if result.status == "skipped" else "fail",
+        detail=f"import {result.module} {how}" if result.status != "skipped" else str(result.message),
+        evidence=import_evidence(result),
+        cause=None if result.status == "skipped" else cause,
+        about=about,
+        failed=result,
+    )

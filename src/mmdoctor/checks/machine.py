@@ -1,0 +1,166 @@
+"""Checks of the interpreter, the packages' files, the GPU and its driver."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from mmdoctor import rules
+from mmdoctor.checks.base import Check, Verdict, fail, manual, ok, skip, warn
+from mmdoctor.matrix_model import Matrix
+from mmdoctor.model import STACK_MODULES, Facts, Unknown
+
+STACK_DISTRIBUTIONS = frozenset(STACK_MODULES) | {*rules.MMCV_NAMES, *rules.OPENCV_NAMES}
+
+
+def interpreter_answers(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    target = facts.target
+    if target.state == "present":
+        return ok(f"Python {target.python} at {target.prefix}")
+    what = "the environment is not there yet" if target.state == "absent" else "the interpreter does not answer"
+    fix = manual("mmdoctor fix --apply builds it" if target.state == "absent" else "repair or recreate the environment")
+    return fail(what, "interpreter-broken", target.problem or "", fix=fix)
+
+
+def files_complete(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    damaged = [d for d in facts.target.distributions if d.record == "missing" or d.missing_files]
+    if not damaged:
+        return ok(f"{len(facts.target.distributions)} distributions, each with its RECORD")
+    evidence = [
+        f"{d.name} {d.version}: " + ("no RECORD" if d.record == "missing" else f"missing {', '.join(d.missing_files)}")
+        for d in damaged
+    ]
+    of_stack = tuple(d.name for d in damaged if d.name in STACK_DISTRIBUTIONS)
+    detail = f"{len(damaged)} distributions with missing files or without RECORD"
+    if of_stack:
+        return fail(detail, "distribution-damaged", *evidence, about=of_stack)
+    return warn(detail, "distribution-damaged", *evidence, fix=manual("reinstall the named packages"))
+
+
+def no_leftovers(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    if not facts.target.leftovers:
+        return ok("no remains of interrupted installs")
+    fix = manual("delete these folders; pip left them behind when it was interrupted")
+    return warn("remains of an interrupted pip install", "install-leftovers", *facts.target.leftovers, fix=fix)
+
+
+def not_shadowed(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    if not facts.target.shadowed:
+        return ok("the stack's packages come from site-packages")
+    names = tuple(line.split(":")[0] for line in facts.target.shadowed)
+    fix = manual("run from another folder, rename the folder, or clear PYTHONPATH")
+    return fail("another copy is imported first", "path-shadowing", *facts.target.shadowed, about=names, fix=fix)
+
+
+def gpu_answers(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    gpu = facts.gpu
+    if isinstance(gpu.driver, Unknown):
+        return fail("the NVIDIA driver could not be asked", "nvml-mismatch", gpu.driver.unknown, fix=manual("reboot"))
+    if gpu.devices:
+        names = ", ".join(f"{d.name} ({d.compute_capability})" for d in gpu.devices)
+        return ok(f"driver {gpu.driver}, {names}")
+    return ok(f"no GPU: {gpu.reason}; the stack runs on the CPU")
+
+
+def driver_new_enough(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    torch, driver = facts.target.torch, facts.gpu.driver
+    if torch is None or not isinstance(driver, str) or not facts.gpu.devices:
+        return None
+    variant = rules.variant_of(torch.version, torch.cuda)
+    floor = rules.driver_floor(matrix, variant, facts.host.os)
+    if floor is None:
+        return None
+    if rules.driver_runs(driver, floor):
+        return ok(f"driver {driver} runs torch's CUDA {rules.cuda_of(variant)} (needs {floor})")
+    return fail(
+        f"torch {torch.version} needs driver {floor} or newer",
+        "driver-too-old",
+        f"driver {driver}",
+        f"build CUDA {rules.cuda_of(variant)}",
+        fix=manual(f"install driver {floor} or newer, or let mmdoctor fix choose an older CUDA variant of torch"),
+    )
+
+
+def gpu_supported(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    torch = facts.target.torch
+    if torch is None or not facts.gpu.devices or torch.cuda is None:
+        return None
+    variant = rules.variant_of(torch.version, torch.cuda)
+    verdicts = {
+        device.compute_capability: rules.holds_code_for(
+            matrix, torch.version, variant, facts.host, device.compute_capability
+        )
+        for device in facts.gpu.devices
+    }
+    out = [capability for capability, holds in verdicts.items() if holds is False]
+    if out:
+        detail = f"torch {torch.version} holds no code for compute capability {', '.join(out)}"
+        return fail(detail, "gpu-arch-unsupported", f"build {variant}")
+    if any(holds is None for holds in verdicts.values()):
+        return skip(f"the matrix does not know which archs torch {torch.version} holds", needed=False)
+    return ok(f"torch {torch.version} holds code for {', '.join(verdicts)}")
+
+
+def gpu_used(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    torch = facts.target.torch
+    if torch is None or not facts.gpu.devices:
+        return None
+    if torch.cuda is None:
+        return warn(f"torch {torch.version} is a CPU build beside a GPU", "torch-cpu-build")
+    result = facts.imported("torch")
+    if result is None or result.status != "ok":
+        return None
+    if result.data.get("cuda_available") == "True":
+        return ok("torch sees the GPU")
+    return fail("torch does not see the GPU", "torch-gpu-unavailable", "torch.cuda.is_available() is False")
+
+
+CHECKS = (
+    Check(
+        id="ENV001",
+        title="the interpreter answers",
+        why="Everything else is asked of it. A dead link, a hanging sitecustomize or a crash at start-up ends here.",
+        judge=interpreter_answers,
+    ),
+    Check(
+        id="ENV002",
+        title="the packages' files are complete",
+        why="A deleted folder or a lost RECORD leaves a package that pip lists and Python cannot import or uninstall.",
+        judge=files_complete,
+    ),
+    Check(
+        id="ENV003",
+        title="no remains of interrupted installs",
+        why="pip renames a package to ~name while it replaces it; a kill leaves that folder behind.",
+        judge=no_leftovers,
+    ),
+    Check(
+        id="ENV004",
+        title="the stack is imported from site-packages",
+        why="A folder of the same name in the working directory or on PYTHONPATH is imported first.",
+        judge=not_shadowed,
+    ),
+    Check(
+        id="GPU001",
+        title="the GPU and its driver",
+        why="No GPU is fine, the stack runs on the CPU; a driver whose parts differ in version is not.",
+        judge=gpu_answers,
+    ),
+    Check(
+        id="GPU002",
+        title="the driver runs torch's CUDA",
+        why="A driver runs every CUDA of a major from that major's first driver on, and none of a newer major.",
+        judge=driver_new_enough,
+    ),
+    Check(
+        id="GPU003",
+        title="torch holds code for this GPU",
+        why="torch's binaries hold machine code for a list of archs; a GPU outside it has no kernel image.",
+        judge=gpu_supported,
+    ),
+    Check(
+        id="GPU004",
+        title="torch uses the GPU",
+        why="A CPU build beside a GPU is slow without a word.",
+        judge=gpu_used,
+    ),
+)

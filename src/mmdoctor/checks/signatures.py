@@ -1,0 +1,45 @@
+"""What an import's error message says about its mechanism. Each row: text, cause, and why that text proves it."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from mmdoctor.model import ImportResult
+
+SIZE_CHANGED = re.compile(r"numpy\.(dtype|ndarray) size changed.*Expected (\d+) from C header, got (\d+)")
+SIGNATURES: tuple[tuple[str, str], ...] = (
+    # The dynamic linker names what it does not find.
+    (r"libGL\.so\.1|libgthread-2\.0|libglib-2\.0", "libgl-missing"),
+    (r"GLIBC_[\d.]+' not found|GLIBCXX_[\d.]+' not found|CXXABI_[\d.]+' not found", "glibc-libstdcxx-too-old"),
+    (r"libcudart\.so|libcublas\.so|libcudnn\.so|libnvrtc", "mmcv-cuda-runtime-mismatch"),
+    (r"libtorch_cuda_cu\.so|libtorch_cuda_cpp\.so|libtorch\w*\.so", "mmcv-torch-abi-mismatch"),
+    # mmcv's binary asks torch's libraries for a function under a name that this torch does not have.
+    (r"undefined symbol: \S*(c10|at|torch|caffe2)", "mmcv-torch-abi-mismatch"),
+    (r"DLL load failed while importing _ext", "mmcv-torch-abi-mismatch"),
+    (r"No module named 'mmcv\._ext'|No module named 'mmcv\.ops'", "mmcv-ext-missing"),
+    # torchvision registers its operators in a library that did not load beside this torch.
+    (r"operator torchvision::nms does not exist|Couldn't load custom C\+\+ ops", "torchvision-mismatch"),
+    (r"_ARRAY_API not found|Numpy is not available|compiled using NumPy 1\.x cannot be run", "numpy2-abi"),
+    (r"compiled against (ABI|API) version", "numpy-dtype-size"),
+    (r"is used but incompatible\. Please install (mmcv|mmengine)", "mmcv-version-range"),
+    (r"No module named 'pkg_resources'", "pkg-resources-gone"),
+    (r"module 'inspect' has no attribute 'getargspec'", "chumpy-py311-getargspec"),
+    (r"module 'numpy' has no attribute '(bool|int|float|object|complex|str)'", "numpy-alias-removed"),
+    (r"undefined symbol|cannot open shared object file", "torch-install-broken"),
+)
+
+
+def cause_of(result: ImportResult) -> Optional[str]:
+    """The cause slug that a failed import's message proves, or None.
+
+    `numpy.dtype` is 96 bytes in NumPy 1 and 88 in NumPy 2 (measured: 1.21.6, 1.26.4, 2.4.6): expected 96, got 88 is a
+    NumPy 1 binary under NumPy 2. `numpy.ndarray` only grew (80, 88, 96), so there an older NumPy is loaded than the
+    binary was built for.
+    """
+    message = result.message or ""
+    sizes = SIZE_CHANGED.search(message)
+    if sizes:
+        kind, expected, got = sizes[1], int(sizes[2]), int(sizes[3])
+        return "numpy2-abi" if kind == "dtype" and expected > got else "numpy-dtype-size"
+    return next((cause for pattern, cause in SIGNATURES if re.search(pattern, message)), None)

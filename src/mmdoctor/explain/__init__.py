@@ -1,0 +1,7 @@
+"""Explain a pasted error, log or version listing: known failures are rows of `failures.json`, read by `matcher`."""
+
+from __future__ import annotations
+
+from mmdoctor.explain.matcher import explain
+
+__all__ = ["explain"]

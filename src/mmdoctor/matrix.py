@@ -1,0 +1,557 @@
+"""`compat_matrix.yaml` and `recipes/*.yaml`: load, check, dump. Sole user of yaml.
+
+Two kinds of check: *shape* while loading (a wrong type, an unknown key, an unquoted version: a DataError with file,
+line and path), and *meaning* in `lint_matrix` (a source that does not exist, a stack of versions without rows).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from mmdoctor.errors import DataError, UsageError
+from mmdoctor.matrix_model import Matrix, Row, StackRow, TorchRow
+from mmdoctor.model import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+T = TypeVar("T", Matrix, Recipe)
+Steps = tuple[Union[str, int], ...]  # keys and indexes from the top to a value
+Node = Any  # of yaml.compose: `tag`, `value`, `start_mark`
+
+HEADER = """\
+# What goes with what in the MMPose stack: the facts that mmdoctor's checks and its stack solver read.
+# Every version is a quoted text: YAML reads 1.10 as the number 1.1. Each row names its sources (table `sources`).
+# `mmdoctor matrix lint` checks this file; its canonical form is what `dump_matrix` writes.
+"""
+WIDTH = 120
+WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "null": "nothing"}
+WORDS |= {"timestamp": "a date", "seq": "a list", "map": "a mapping"}
+
+# ------------------------------------------------------------------------------------------------------------ loading
+
+
+def load_matrix(path: Optional[Path] = None) -> Matrix:
+    """The compatibility matrix of `path`, by default the one that mmdoctor ships.
+
+    Raises DataError, with file, line and path of the value, where the file does not hold what `Matrix` describes.
+    """
+    return _load(path or matrix_file(), Matrix)
+
+
+def matrix_file() -> Path:
+    """Where the matrix that mmdoctor ships lies."""
+    return _shipped("compat_matrix.yaml")
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """The recipe with this name, or the one in this file (a text with a path separator or ending in .yaml or .yml).
+
+    Raises UsageError for a name that does not exist, DataError for a file that is no recipe.
+    """
+    if name_or_file in recipe_names():
+        file = _shipped("recipes") / f"{name_or_file}.yaml"
+    elif re.search(r"[/\\]|\.ya?ml$", name_or_file):
+        file = Path(name_or_file)
+    else:
+        raise UsageError(
+            f"there is no recipe {name_or_file!r}", hint=f"recipes: {', '.join(recipe_names())}; or name a .yaml file"
+        )
+    return _load(file, Recipe, _check_recipe)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The names of the recipes that mmdoctor ships, sorted."""
+    return tuple(sorted(file.stem for file in _shipped("recipes").glob("*.yaml")))
+
+
+def _shipped(name: str) -> Path:
+    """A data file: inside the package where mmdoctor is installed, at the top of the repository in a checkout."""
+    packaged = Path(__file__).parent / "data" / name
+    return packaged if packaged.exists() else Path(__file__).parents[2] / name
+
+
+def _load(file: Path, kind: type[T], check: Optional[Callable[[T], Iterable[tuple[Steps, str]]]] = None) -> T:
+    import yaml
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise DataError(f"{file}: cannot be read: {reason}") from error
+    try:
+        root: Node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        built = _plain(root, yaml.constructor.SafeConstructor()) if root else None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise DataError(f"{file}:{line}: not YAML: {error.problem}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not YAML: {error}") from error
+    if not isinstance(built, dict):
+        raise DataError(f"{file}:1: expected a mapping with the keys {', '.join(kind.__struct_fields__)}")
+    try:
+        value = msgspec.convert(built, kind)
+        sound = not _has_unknown_keys(built, kind)
+        message = ""
+    except msgspec.ValidationError as error:
+        sound, message = False, str(error)
+    if not sound:
+        node, where, problem = next(_faults(root, kind, "$"), (root, "$", message))
+        raise DataError(f"{file}:{node.start_mark.line + 1}: {where}: {problem}")
+    for steps, problem in check(value) if check else ():
+        where = "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+        raise DataError(f"{file}:{_at(root, steps).start_mark.line + 1}: {where}: {problem}")
+    return value
+
+
+def _plain(node: Node, constructor: Any) -> Any:
+    """The node as dict, list and scalars, `...` for what no field takes (a date, a key that is no scalar).
+
+    Takes 2/3 of the time of the library's own way (measured), and it refuses a repeated key.
+    """
+    value = node.value
+    if isinstance(value, str):
+        if node.tag == "tag:yaml.org,2002:str":
+            return value
+        return constructor.construct_object(node) if _tag(node) in ("int", "float", "bool", "null") else ...
+    if node.id == "sequence":
+        return [_plain(item, constructor) for item in value]
+    built = {_plain(key, constructor) if key.id == "scalar" else ...: _plain(item, constructor) for key, item in value}
+    if len(built) != len(value) or ... in built:
+        from yaml import MarkedYAMLError
+
+        keys = [key.value for key, _ in value]
+        twice = next((key for i, (key, _) in enumerate(value) if key.value in keys[:i]), None)
+        problem = f"the key {twice.value!r} is there twice" if twice else "a key that is no text"
+        raise MarkedYAMLError(problem=problem, problem_mark=(twice or node).start_mark)
+    return built
+
+
+def _has_unknown_keys(built: dict[str, Any], kind: Any) -> bool:
+    """Whether a key stands for no field: msgspec would ignore it, but here it is a typing error."""
+    if not built.keys() <= set(kind.__struct_fields__):
+        return True
+    hints = _hints(kind)
+    for name, rows in built.items():
+        fields = set(getattr(get_args(hints[name])[0], "__struct_fields__", ())) if isinstance(rows, list) else None
+        if fields and not all(row.keys() <= fields for row in rows):
+            return True
+    return False
+
+
+def _faults(node: Node, kind: Any, path: str) -> Iterator[tuple[Node, str, str]]:
+    """(node, path, problem) wherever the node does not fit the type; walked once something is known to be wrong."""
+    if get_origin(kind) is Union:
+        if _tag(node) == "null":
+            return
+        kind = next(option for option in get_args(kind) if option is not type(None))
+    inner = get_args(kind)
+    if hasattr(kind, "__struct_fields__") or get_origin(kind) is dict:
+        if _tag(node) != "map":
+            yield node, path, f"expected a mapping, got {_say(node)}"
+        elif inner:
+            for key, item in node.value:
+                yield from _faults(key, str, path)
+                yield from _faults(item, inner[1], f"{path}.{key.value}")
+        else:
+            yield from _struct_faults(node, kind, path)
+    elif get_origin(kind) is tuple:
+        if _tag(node) != "seq":
+            yield node, path, f"expected a list, got {_say(node)}"
+        else:
+            for i, item in enumerate(node.value):
+                yield from _faults(item, inner[0], f"{path}[{i}]")
+    else:
+        yield from _scalar_faults(node, kind, path)
+
+
+def _scalar_faults(node: Node, kind: Any, path: str) -> Iterator[tuple[Node, str, str]]:
+    allowed = get_args(kind)  # of a Literal; all of ours are texts
+    name = "str" if allowed else kind.__name__
+    if _tag(node) != name and (name, _tag(node)) != ("float", "int"):
+        quotable = name == "str" and _tag(node) in ("int", "float", "timestamp", "bool")
+        hint = f'; quote it: "{node.value}"' if quotable else ""
+        yield node, path, f"expected {WORDS[name]}, got {_say(node)}{hint}"
+    elif allowed and node.value not in allowed:
+        yield node, path, f"expected one of {', '.join(map(repr, allowed))}, got {_say(node)}"
+
+
+def _struct_faults(node: Node, kind: Any, path: str) -> Iterator[tuple[Node, str, str]]:
+    given = {key.value: (key, item) for key, item in node.value}
+    for name, (key, item) in given.items():
+        if name in _hints(kind):
+            yield from _faults(item, _hints(kind)[name], f"{path}.{name}")
+        else:
+            yield key, f"{path}.{name}", f"there is no such key; the keys are {', '.join(kind.__struct_fields__)}"
+    for field in msgspec.structs.fields(kind):
+        if field.required and field.name not in given:
+            yield node, path, f"the key {field.name!r} is missing"
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _tag(node: Node) -> str:
+    return str(node.tag).rpartition(":")[2]
+
+
+def _say(node: Node) -> str:
+    """A value in words; of a number, what YAML makes of it."""
+    import yaml
+
+    tag = _tag(node)
+    if tag in ("int", "float"):
+        return f"the number {yaml.safe_load(node.value)}"
+    if tag == "str":
+        return f"the text {node.value!r}"
+    return WORDS.get(tag, f"a {tag}")
+
+
+def _at(node: Node, steps: Steps) -> Node:
+    for step in steps:
+        node = node.value[step] if isinstance(step, int) else next(i for key, i in node.value if key.value == step)
+    return node
+
+
+def _check_recipe(recipe: Recipe) -> Iterator[tuple[Steps, str]]:
+    """What the types do not say: specifiers and requirements are PEP 440 and PEP 508 text, names PEP 503 names."""
+    ranges: dict[Steps, str] = {("packages", name): spec for name, spec in recipe.packages.items()}
+    ranges["python",] = recipe.python
+    if recipe.driver is not None:
+        ranges["driver",] = recipe.driver
+    for steps, spec in ranges.items():
+        if not _is_range(spec):
+            yield steps, f"{spec!r} is not a version specifier; expected for example '>=1.3.0,<2'"
+    for name in recipe.packages:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+            yield ("packages", name), "a package name is lower case, with hyphens only, as in 'opencv-python'"
+    for i, text in enumerate(recipe.extra):
+        if not _is_requirement(text):
+            yield ("extra", i), f"{text!r} is not a requirement; expected for example 'fastapi==0.111.0'"
+    if recipe.torch_variant is not None and not _is_variant(recipe.torch_variant):
+        yield ("torch_variant",), f"{recipe.torch_variant!r} is not a variant; expected 'cpu' or for example 'cu121'"
+
+
+# ------------------------------------------------------------------------------------------------------------ dumping
+
+
+def dump_matrix(matrix: Matrix) -> str:
+    """The matrix as canonical YAML: `dump_matrix(load_matrix(file))` is the file, byte for byte."""
+    lines = [HEADER.rstrip()]
+    for name in Matrix.__struct_fields__:
+        value = getattr(matrix, name)
+        if isinstance(value, str) or not value:
+            lines.append(f"{name}: {_flow(value)}")
+        elif isinstance(value, dict):
+            lines += ["", f"{name}:", *(f"  {_flow(key)}: {_flow(text)}" for key, text in value.items())]
+        else:
+            lines += ["", f"{name}:", *(_wrap("- " + _flow(row)) for row in value)]
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """A value in flow style. Where a line may be broken stands a newline between fields, a tab within one: texts hold
+    neither unescaped. All texts are quoted, also the keys of a dict: only a field's name is surely text without.
+    """
+    if isinstance(value, Row):
+        return "{" + ",\n".join(f"{name}: {_flow(item)}" for name, item in _given(value).items()) + "}"
+    if isinstance(value, dict):
+        return "{" + ",\t".join(f"{_flow(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "[" + ",\t".join(map(_flow, value)) + "]"
+    return msgspec.json.encode(value).decode()
+
+
+def _given(row: Row) -> dict[str, Any]:
+    """The row's fields that differ from their default, `source` last."""
+    fields = sorted(msgspec.structs.fields(row), key=lambda field: field.name == "source")
+    values = {field.name: getattr(row, field.name) for field in fields}
+    defaults = {field.name: field.default for field in fields} | {
+        field.name: field.default_factory() for field in fields if field.default_factory is not msgspec.NODEFAULT
+    }
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def _wrap(text: str) -> str:
+    """Lines of at most WIDTH: fields stay whole where they fit on a line of their own."""
+    indent = "   "
+    lines: list[str] = []
+    for field in text.split("\n"):
+        for piece in field.split("\t") if len(field) > WIDTH - len(indent) else [field.replace("\t", " ")]:
+            if lines and len(lines[-1]) + 1 + len(piece) <= WIDTH:
+                lines[-1] += " " + piece
+            else:
+                lines.append(indent + piece if lines else piece)
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------------------------ linting
+
+# What identifies a row of a table, and the order of its rows.
+KEYS = {
+    "torch": ("release",),
+    "archs": ("platform", "torch", "variant"),
+    "drivers": ("cuda_major",),
+    "gpus": ("compute_capability",),
+    "compilers": ("cuda",),
+    "mmcv": ("package", "version"),
+    "mmcv_wheels": ("package", "os", "torch", "variant"),
+    "openmmlab": ("project", "version"),
+    "numpy": ("series",),
+    "binaries": ("package", "version"),
+    "tools": ("torch",),
+    "fixups": ("id", "package"),
+    "stacks": ("torch", "build", "python", "mmcv", "numpy", "opencv"),
+}
+PYTHONS = ("python", "python_aarch64", "python_windows", "python_macos_arm64", "python_macos_x86_64")
+VERSIONS = {
+    "torch": ("release", "torchvision", "pypi_cuda", "pypi_cuda_aarch64", "glibc", *PYTHONS),
+    "archs": ("torch", "sass", "ptx"),
+    "drivers": ("cuda_major", "linux", "windows"),
+    "gpus": ("compute_capability", "runs_on_sass_of"),
+    "compilers": ("cuda", "gcc_below"),
+    "mmcv": ("version", "wheel_python"),
+    "mmcv_wheels": ("torch", "versions", "python"),
+    "openmmlab": ("version",),
+    "numpy": ("series", "last", "python"),
+    "binaries": ("version", *PYTHONS),
+    "tools": ("setuptools_pin",),
+    "stacks": ("torch", "python", "torchvision", "mmcv", "mmengine", "mmdet", "mmpose", "numpy", "xtcocotools"),
+}
+RANGES = {
+    "torch": ("setuptools",),
+    "mmcv": ("torch",),
+    "openmmlab": ("mmcv", "mmengine", "mim"),
+    "binaries": ("numpy",),
+    "tools": ("torch", "setuptools"),
+    "fixups": ("versions", "torch", "python"),
+}
+REQUIREMENTS = {"openmmlab": ("requires",), "stacks": ("opencv",)}
+UNPINNED_TORCHVISION = "0.29.1"  # from here on one torchvision serves several torch releases (its own metadata)
+
+
+def lint_matrix(matrix: Matrix, text: str) -> tuple[str, ...]:
+    """What is wrong with the meaning of a loaded matrix, one message per fault, each naming its row.
+
+    `text` is the file that it was loaded from; it must be in canonical form. An empty tuple is a clean matrix.
+    """
+    faults = list(_lint_texts(matrix))
+    if not faults:  # the rest compares versions, which waits until they are versions
+        lints = (_lint_rows, _lint_sources, _lint_torch, _lint_machines, _lint_mmcv, _lint_stacks)
+        faults += [fault for lint in lints for fault in lint(matrix)]
+    written = dump_matrix(matrix).splitlines()
+    for number, (line, wanted) in enumerate(zip([*text.splitlines(), ""], [*written, ""]), 1):
+        if line != wanted:
+            faults.append(f"line {number} is not in canonical form; expected: {wanted}")
+            break
+    return tuple(faults)
+
+
+def _tables(matrix: Matrix) -> Iterator[tuple[str, Any, str]]:
+    """(table, row, the row's name in messages) of all rows."""
+    for table, fields in KEYS.items():
+        for row in getattr(matrix, table):
+            yield table, row, " ".join([table, *(text for _, text in _texts(row, fields))])
+
+
+def _texts(row: Row, fields: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(field, text) of all texts in these fields, also within tuples and dicts of texts."""
+    for field in fields:
+        pending = [getattr(row, field)]
+        while pending:
+            value = pending.pop(0)
+            if isinstance(value, str):
+                yield field, value
+            elif value is not None:
+                pending += value.values() if isinstance(value, dict) else value
+
+
+def _lint_texts(matrix: Matrix) -> Iterator[str]:
+    for table, row, name in _tables(matrix):
+        for fields, good, what in (
+            (VERSIONS, _is_version, "version"),
+            (RANGES, _is_range, "version range"),
+            (REQUIREMENTS, _is_requirement, "requirement"),
+        ):
+            for field, text in _texts(row, fields.get(table, ())):
+                if not good(text):
+                    yield f"{name}: {field}: {text!r} is not a {what}"
+
+
+def _lint_rows(matrix: Matrix) -> Iterator[str]:
+    """No row twice, and all in order."""
+    seen: dict[str, tuple[Any, str]] = {}
+    for table, row, name in _tables(matrix):
+        rank = tuple(_rank(text) for _, text in _texts(row, KEYS[table]))
+        before, before_name = seen.get(table, (None, ""))
+        if name == before_name:
+            yield f"{name}: is there twice"
+        elif before is not None and rank < before:
+            yield f"{name}: belongs before {before_name}"
+        seen[table] = (rank, name)
+
+
+def _rank(text: str) -> tuple[int, Any]:
+    """Orders versions as versions, cpu before cu92 before cu118, and other texts by the alphabet."""
+    from packaging.version import Version
+
+    if _is_variant(text):
+        return 0, int(text[2:]) if text != "cpu" else 0
+    return (1, Version(text)) if _is_version(text) else (2, text)
+
+
+def _lint_sources(matrix: Matrix) -> Iterator[str]:
+    used = set()
+    for _, row, name in _tables(matrix):
+        used |= set(row.source)
+        if not row.source:
+            yield f"{name}: has no source"
+        for key in row.source:
+            if key not in matrix.sources:
+                yield f"{name}: source {key!r} is not in the table of sources"
+    for key in matrix.sources.keys() - used:
+        yield f"sources {key}: no row uses it"
+
+
+def _lint_torch(matrix: Matrix) -> Iterator[str]:
+    releases = {row.release: row for row in matrix.torch}
+    owner: dict[str, str] = {}
+    for row in matrix.torch:
+        for variant in row.variants:
+            if not _is_variant(variant):
+                yield f"torch {row.release}: {variant!r} is no variant; expected cpu or cu and digits"
+        if row.pypi_cuda and "cu" + row.pypi_cuda.replace(".", "") not in row.variants:
+            yield f"torch {row.release}: the PyPI wheel's CUDA {row.pypi_cuda} is not among its variants"
+        for pair in row.torchvision:
+            other = owner.setdefault(pair, row.release)
+            if other != row.release and _rank(pair) < _rank(UNPINNED_TORCHVISION):
+                yield f"torch {row.release}: torchvision {pair} belongs to torch {other}"
+    for arch in matrix.archs:
+        if arch.torch not in releases or arch.variant not in releases[arch.torch].variants:
+            yield f"archs {arch.platform} {arch.torch} {arch.variant}: there is no such torch release and variant"
+
+
+def _lint_machines(matrix: Matrix) -> Iterator[str]:
+    for older, newer in zip(matrix.drivers, matrix.drivers[1:]):
+        for field in ("linux", "windows"):
+            before, after = getattr(older, field), getattr(newer, field)
+            if before and after and _rank(after) < _rank(before):
+                yield f"drivers {newer.cuda_major}: {field} {after} is older than {before} of CUDA {older.cuda_major}"
+    for gpu in matrix.gpus:
+        if gpu.arch != "sm_" + gpu.compute_capability.replace(".", ""):
+            yield f"gpus {gpu.compute_capability}: arch {gpu.arch} is not that of its compute capability"
+        if gpu.compute_capability not in gpu.runs_on_sass_of:
+            yield f"gpus {gpu.compute_capability}: does not run its own machine code"
+    for row in matrix.numpy:
+        if not row.series.startswith(row.abi + ".") or not row.last.startswith(row.series + "."):
+            yield f"numpy {row.series}: {row.last} and API {row.abi} are not of this series"
+
+
+def _lint_mmcv(matrix: Matrix) -> Iterator[str]:
+    known = {(row.package, row.version) for row in matrix.mmcv}
+    variants: dict[str, set[str]] = {}
+    for torch in matrix.torch:
+        variants.setdefault(_series(torch.release), set()).update(torch.variants)
+    for row in matrix.mmcv_wheels:
+        name = f"mmcv_wheels {row.package} {row.os} {row.torch} {row.variant}"
+        if row.variant not in variants.get(row.torch, {row.variant}):
+            yield f"{name}: torch {row.torch} has no variant {row.variant}"
+        for version in row.versions:
+            if (row.package, version) not in known and "rc" not in version:
+                yield f"{name}: {version} has no row in mmcv"
+        for version in row.python.keys() - set(row.versions):
+            yield f"{name}: python names {version}, which is not in versions"
+    for project in matrix.openmmlab:
+        if (project.mmcv is None) != (project.mmcv_package is None):
+            yield f"openmmlab {project.project} {project.version}: mmcv and mmcv_package go together"
+    for torch in matrix.torch:
+        tools = [row for row in matrix.tools if _admits(row.torch, torch.release)]
+        if len(tools) != 1:
+            yield f"torch {torch.release}: {len(tools)} rows of tools apply, expected one"
+    for tool in matrix.tools:
+        if not _admits(tool.setuptools, tool.setuptools_pin):
+            yield f"tools {tool.torch}: the pin {tool.setuptools_pin} is outside {tool.setuptools}"
+    built = known | {(row.package, row.version) for row in matrix.binaries}
+    for fixup in matrix.fixups:
+        if not any(package == fixup.package and _admits(fixup.versions, version) for package, version in built):
+            yield f"fixups {fixup.id} {fixup.package}: no row has such a version"
+        if bool(fixup.replace) != bool(fixup.file):
+            yield f"fixups {fixup.id} {fixup.package}: file and replace go together"
+
+
+def _lint_stacks(matrix: Matrix) -> Iterator[str]:
+    """Every version of a stack that was brought up has its row."""
+    rows = {("torch", row.release) for row in matrix.torch} | {("numpy series", row.series) for row in matrix.numpy}
+    rows |= {(row.package, row.version) for row in matrix.mmcv} | {
+        (row.package, row.version) for row in matrix.binaries
+    }
+    rows |= {(row.project, row.version) for row in matrix.openmmlab}
+    for table, stack, name in _tables(matrix):
+        if table != "stacks":
+            continue
+        opencv, _, opencv_version = stack.opencv.partition("==")
+        wanted = [("torch", stack.torch), ("mmcv", stack.mmcv), ("mmengine", stack.mmengine), ("mmpose", stack.mmpose)]
+        wanted += [("xtcocotools", stack.xtcocotools), (opencv, opencv_version)]
+        wanted += [("mmdet", stack.mmdet), ("numpy series", _series(stack.numpy))]
+        for package, version in wanted:
+            if version is not None and (package, version) not in rows:
+                yield f"{name}: {package} {version} has no row"
+        torch = next((row for row in matrix.torch if row.release == stack.torch), None)
+        if torch:
+            yield from (f"{name}: {fault}" for fault in _outside(torch, stack))
+
+
+def _outside(torch: TorchRow, stack: StackRow) -> Iterator[str]:
+    if stack.torchvision not in torch.torchvision:
+        yield f"torchvision {stack.torchvision} is not that of torch {torch.release}"
+    if stack.build not in torch.variants:
+        yield f"torch {torch.release} has no variant {stack.build}"
+    if stack.python not in torch.python:
+        yield f"torch {torch.release} has no wheel for Python {stack.python}"
+
+
+def _series(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _admits(ranges: str, version: str) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(ranges).contains(version, prereleases=True)
+
+
+def _is_version(text: str) -> bool:
+    from packaging.version import Version
+
+    return _parses(Version, text)
+
+
+def _is_range(text: str) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return _parses(SpecifierSet, text)
+
+
+def _is_requirement(text: str) -> bool:
+    from packaging.requirements import Requirement
+
+    return _parses(Requirement, text)
+
+
+def _parses(parser: Callable[[str], object], text: str) -> bool:
+    try:
+        parser(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_variant(text: str) -> bool:
+    return re.fullmatch(r"cpu|cu\d{2,3}", text) is not None

@@ -1,0 +1,542 @@
+"""The vocabulary on one page: every frozen value that one stage hands to the next.
+
+`probe → Facts → diagnose → Finding…`, `resolve → Resolution → plan → Plan → apply → proof`. All of them are msgspec
+structs: they encode to JSON, decode with path-carrying errors, and their JSON Schemas are generated from here
+(`tools/schemas.py`). Sizes are bytes, times milliseconds unless a name says otherwise; versions are strings.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Optional, Union
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+SCHEMA_VERSION = "1"
+# The import names of the stack.
+STACK_MODULES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "cv2",
+    "mmcv",
+    "mmengine",
+    "mmdet",
+    "mmpose",
+    "xtcocotools",
+    "pycocotools",
+)
+
+
+class Value(Struct, frozen=True, kw_only=True):
+    """Base of all values: immutable, compared by content."""
+
+
+class Unknown(Value, frozen=True, kw_only=True):
+    """Could not look. Distinct from None, which is "looked, and it is not there"."""
+
+    unknown: str
+
+
+Text = Union[str, None, Unknown]
+YesNo = Union[bool, Unknown]
+
+# ---------------------------------------------------------------------------------------------------------- facts
+
+
+class Host(Value, frozen=True, kw_only=True):
+    """The machine. `libgl` says whether the dynamic linker knows libGL.so.1, which OpenCV's GUI build links to."""
+
+    os: Literal["linux", "windows", "macos"]
+    os_name: str
+    machine: str
+    glibc: Text
+    cpu_count: int
+    memory_total_bytes: int
+    memory_available_bytes: int
+    disk_free_bytes: Union[int, Unknown]
+    container: Optional[str]
+    wsl: bool
+    libgl: YesNo
+
+
+class GpuDevice(Value, frozen=True, kw_only=True):
+    name: str
+    compute_capability: str
+    memory_bytes: int
+
+
+class Gpu(Value, frozen=True, kw_only=True):
+    """`driver` is the kernel driver's version, in contrast to the toolkit's; its raw text is kept (`550.144.03`).
+
+    `cuda_ceiling` is the newest CUDA that this driver runs, as NVML says. `reason` says why there is no device.
+    """
+
+    driver: Text
+    source: Optional[str]
+    cuda_ceiling: Optional[str]
+    devices: tuple[GpuDevice, ...]
+    reason: Optional[str]
+
+
+class Tool(Value, frozen=True, kw_only=True):
+    path: str
+    version: Text
+
+
+class Toolchain(Value, frozen=True, kw_only=True):
+    """What a source build would use. `nvcc` is the toolkit version, in contrast to the driver's."""
+
+    nvcc: Optional[Tool]
+    gcc: Optional[Tool]
+    ninja: Optional[Tool]
+    cuda_home: Optional[str]
+
+
+class Distribution(Value, frozen=True, kw_only=True):
+    """One installed distribution; `name` is normalised (PEP 503). `missing_files` are RECORD entries not on disk."""
+
+    name: str
+    version: str
+    folder: str = ""
+    requires: tuple[str, ...] = ()
+    record: Literal["present", "missing", "editable"] = "present"
+    missing_files: tuple[str, ...] = ()
+    installer: Optional[str] = None
+    tag: Optional[str] = None
+
+
+class TorchBuild(Value, frozen=True, kw_only=True):
+    """Read from `torch/version.py` without importing it. `cuda` is the build CUDA, None for a CPU build."""
+
+    version: str
+    cuda: Optional[str]
+
+
+class Target(Value, frozen=True, kw_only=True):
+    """The interpreter that is doctored, never the one mmdoctor runs on.
+
+    `state`: *present* answered; *absent* there is nothing at the path yet; *broken* it did not answer, see `problem`.
+    `torchvision_build` is the version with local label that `torchvision/version.py` states (`0.28.0+cu130`).
+    """
+
+    requested: str
+    state: Literal["present", "absent", "broken"]
+    problem: Optional[str] = None
+    executable: str = ""
+    prefix: str = ""
+    base_prefix: str = ""
+    site_packages: str = ""
+    python: str = ""
+    implementation: str = "cpython"
+    ext_suffix: str = ""
+    kind: Literal["venv", "conda", "system"] = "venv"
+    externally_managed: bool = False
+    writable: bool = True
+    user_site: Optional[str] = None
+    sys_path: tuple[str, ...] = ()
+    pythonpath: tuple[str, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
+    leftovers: tuple[str, ...] = ()
+    torch: Optional[TorchBuild] = None
+    torchvision_build: Optional[str] = None
+    shadowed: tuple[str, ...] = ()
+
+    def version(self, name: str) -> Optional[str]:
+        """The installed version of a distribution (normalised name), or None."""
+        return next((d.version for d in self.distributions if d.name == name), None)
+
+
+class ImportResult(Value, frozen=True, kw_only=True):
+    """One import (or deeper look) in a killable child.
+
+    `status`: *ok*; *error* an exception, with `error`, `message` and the top-level packages its traceback went
+    through, innermost last; *timeout*; *crash* died of `signal`; *skipped* not tried, see `message`.
+    """
+
+    module: str
+    status: Literal["ok", "error", "timeout", "crash", "skipped"]
+    error: Optional[str] = None
+    message: Optional[str] = None
+    packages: tuple[str, ...] = ()
+    signal: Optional[int] = None
+    duration_ms: float = 0.0
+    data: dict[str, str] = field(default_factory=dict)
+
+
+class Extension(Value, frozen=True, kw_only=True):
+    """What the ELF file of `mmcv._ext` says, read without loading it."""
+
+    path: str
+    needed: tuple[str, ...]
+    has_cuda_code: bool
+    machine: str
+
+
+class Index(Value, frozen=True, kw_only=True):
+    """A place that artefacts come from; the address is redacted. `reachable` False carries a `reason`."""
+
+    name: Literal["pypi", "torch", "openmmlab"]
+    url: str
+    reachable: YesNo
+    reason: Optional[str] = None
+
+
+class CachedWheel(Value, frozen=True, kw_only=True):
+    """A wheel of mmdoctor's own cache, proven against `torch` (with local label)."""
+
+    name: str
+    version: str
+    python_tag: str
+    torch: str
+    numpy: Optional[str]
+    path: str
+
+
+# ---------------------------------------------------------------------------------------------------------- bench
+
+
+class Weights(Value, frozen=True, kw_only=True):
+    kind: Literal["seeded", "checkpoint"]
+    file: Optional[str]
+    sha256: Optional[str]
+
+
+class Keypoints(Value, frozen=True, kw_only=True):
+    """`max_abs_error` is in pixels of the input image against the reference, None where there is no reference."""
+
+    count: int
+    finite: bool
+    max_abs_error: Optional[float]
+    tolerance: float
+
+
+class Latency(Value, frozen=True, kw_only=True):
+    """Milliseconds. `init` builds the model, `first` is the first inference; the rest are medians over `runs`."""
+
+    init: float
+    first: float
+    p50: float
+    p95: float
+    preprocess: float
+    forward: float
+    postprocess: float
+
+
+class Memory(Value, frozen=True, kw_only=True):
+    rss_peak_bytes: int
+    gpu_peak_bytes: Optional[int]
+
+
+class OpCheck(Value, frozen=True, kw_only=True):
+    """One mmcv op against its golden values."""
+
+    op: str
+    ok: bool
+    max_abs_error: Optional[float]
+    tolerance: float
+    message: Optional[str] = None
+
+
+class Bench(Value, frozen=True, kw_only=True):
+    """What `mmdoctor bench` answers for one model."""
+
+    schema_version: str = SCHEMA_VERSION
+    ok: bool
+    device: str
+    model: str
+    weights: Weights
+    keypoints: Keypoints
+    latency_ms: Latency
+    throughput_per_s: float
+    memory: Memory
+    ops: tuple[OpCheck, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    runs: int = 0
+    reason: Optional[str] = None
+    also: Union[tuple[Bench, ...], UnsetType] = UNSET
+
+
+# ------------------------------------------------------------------------------------------------- facts, whole
+
+
+class Facts(Value, frozen=True, kw_only=True):
+    """Everything that was seen. `pretended` names the keys that `--pretend` overrode."""
+
+    schema_version: str = SCHEMA_VERSION
+    mmdoctor: str
+    pretended: tuple[str, ...] = ()
+    quick: bool = False
+    host: Host
+    gpu: Gpu
+    toolchain: Toolchain
+    target: Target
+    imports: tuple[ImportResult, ...] = ()
+    extension: Optional[Extension] = None
+    indexes: tuple[Index, ...] = ()
+    wheels: tuple[CachedWheel, ...] = ()
+    smoke: tuple[Bench, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def imported(self, module: str) -> Optional[ImportResult]:
+        """The result of one import, or None when it was not looked at."""
+        return next((r for r in self.imports if r.module == module), None)
+
+
+# ------------------------------------------------------------------------------------------------------- findings
+
+Status = Literal["ok", "warn", "fail", "skip", "crash"]
+
+
+class Fix(Value, frozen=True, kw_only=True):
+    kind: Literal["auto", "confirm", "manual", "none"]
+    summary: str
+
+
+class Finding(Value, frozen=True, kw_only=True):
+    """A check's verdict. `caused_by` holds the ids of the findings that explain this one; a root has none."""
+
+    id: str
+    status: Status
+    severity: Literal["info", "warning", "error"]
+    title: str
+    detail: str
+    evidence: tuple[str, ...] = ()
+    cause: Optional[str] = None
+    caused_by: tuple[str, ...] = ()
+    fix: Fix
+    docs: str
+    duration_ms: float = 0.0
+
+
+class Summary(Value, frozen=True, kw_only=True):
+    ok: int
+    warn: int
+    fail: int
+    skip: int
+    crash: int
+
+
+class ReportTarget(Value, frozen=True, kw_only=True):
+    python: Optional[str]
+    prefix: str
+
+
+class Report(Value, frozen=True, kw_only=True):
+    """What `mmdoctor check` answers."""
+
+    schema_version: str = SCHEMA_VERSION
+    ok: bool
+    target: ReportTarget
+    summary: Summary
+    findings: tuple[Finding, ...]
+    facts: Facts
+    duration_ms: float
+
+
+# ------------------------------------------------------------------------------------------------- request, recipe
+
+
+class Recipe(Value, frozen=True, kw_only=True):
+    """What a project wants. `pins` are exact (`==`), `requires` are ranges, both PEP 440 specifiers by name."""
+
+    name: str
+    title: str
+    source: str
+    family: Literal["mmpose-1", "mmpose-0"] = "mmpose-1"
+    python: str = ">=3.7"
+    packages: dict[str, str] = field(default_factory=dict)
+    torch_variant: Optional[str] = None
+    opencv: Optional[Literal["opencv-python", "opencv-python-headless"]] = None
+    with_chumpy: bool = False
+    extra: tuple[str, ...] = ()
+    driver: Optional[str] = None
+    unit: Optional[str] = None
+    env: Optional[str] = None
+    models: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Request(Value, frozen=True, kw_only=True):
+    """The recipe with the user's own constraints on top."""
+
+    recipe: Recipe
+    pins: dict[str, str] = field(default_factory=dict)
+    torch_variants: tuple[str, ...] = ()
+    allow_build: bool = True
+    installer: Literal["uv", "pip"] = "uv"
+
+
+# ------------------------------------------------------------------------------------------------ resolution, plan
+
+
+class Artefact(Value, frozen=True, kw_only=True):
+    """`wheel`: downloaded from `source`; `cached`: from mmdoctor's wheel cache; `build`: compiled from the sdist;
+    `installed`: what is there stays."""
+
+    kind: Literal["wheel", "cached", "build", "installed"]
+    source: str
+    reason: str
+
+
+class TorchChoice(Value, frozen=True, kw_only=True):
+    version: str
+    variant: str
+    index: str
+
+
+class BinaryChoice(Value, frozen=True, kw_only=True):
+    version: str
+    artefact: Artefact
+
+
+class MmcvChoice(Value, frozen=True, kw_only=True):
+    name: Literal["mmcv", "mmcv-full"]
+    version: str
+    artefact: Artefact
+
+
+class OpencvChoice(Value, frozen=True, kw_only=True):
+    name: Literal["opencv-python", "opencv-python-headless"]
+    version: str
+
+
+class Stack(Value, frozen=True, kw_only=True):
+    """The coupled choice. A package that the stack goes without is None."""
+
+    python: str
+    torch: TorchChoice
+    torchvision: Optional[str]
+    mmcv: MmcvChoice
+    mmengine: Optional[str]
+    mmdet: Optional[str]
+    mmpose: str
+    numpy: str
+    xtcocotools: BinaryChoice
+    opencv: OpencvChoice
+    setuptools: str
+    evidence: Literal["tested", "documented", "derived"]
+
+
+class Rejection(Value, frozen=True, kw_only=True):
+    """Why a candidate is out: the fact that speaks against it, what was wanted and what was seen."""
+
+    candidate: str
+    fact: str
+    wanted: str
+    observed: str
+    why: str
+
+
+class Cost(Value, frozen=True, kw_only=True):
+    """`download_bytes` of what is known to be fetched; `build_minutes` on this machine's cores."""
+
+    download_bytes: int
+    build_minutes: float
+
+
+class Change(Value, frozen=True, kw_only=True):
+    """`old` None: it is new; `new` None: it goes. `why` where the versions alone do not say it."""
+
+    name: str
+    old: Optional[str]
+    new: Optional[str]
+    why: str = ""
+
+
+class Resolution(Value, frozen=True, kw_only=True):
+    """The chosen stack with all rejections; without a stack, `conflict` says in a sentence what excludes what."""
+
+    stack: Optional[Stack]
+    changes: tuple[Change, ...]
+    rejected: tuple[Rejection, ...]
+    assumptions: tuple[str, ...]
+    cost: Cost
+    conflict: Optional[str] = None
+
+
+class Fixup(Value, frozen=True, kw_only=True):
+    """One change to an unpacked sdist: in `file`, each key of `replace` becomes its value."""
+
+    id: str
+    file: str
+    replace: dict[str, str]
+    reason: str
+
+
+class Build(Value, frozen=True, kw_only=True):
+    """A wheel to compile in the target: without isolation, never from pip's own cache, with these fix-ups."""
+
+    package: str
+    version: str
+    sdist_sha256: Optional[str]
+    minutes: float
+    fixups: tuple[Fixup, ...]
+    env: dict[str, str]
+
+
+class Step(Value, frozen=True, kw_only=True):
+    """One command. In `argv`, `{python}` stands for the target's interpreter and `{env}` for its prefix: the clone's
+    while applying, the final one in emitted scripts; `{constraints}` and `{overrides}` for files with the plan's. A
+    step with `build` compiles that wheel first, and `{wheel}` stands for the file."""
+
+    argv: tuple[str, ...]
+    why: str
+    build: Optional[Build] = None
+
+
+class Stage(Value, frozen=True, kw_only=True):
+    """`verify` holds the ids of the checks that must pass when the stage is done."""
+
+    id: str
+    title: str
+    steps: tuple[Step, ...]
+    verify: tuple[str, ...] = ()
+
+
+class Plan(Value, frozen=True, kw_only=True):
+    """What `fix` prints and `fix --apply` runs, bound to `target` by path, interpreter and installed packages."""
+
+    schema_version: str = SCHEMA_VERSION
+    status: Literal["nothing-to-do", "plan", "unsatisfiable"]
+    recipe: str
+    target: str
+    fingerprint: str
+    new_environment: bool
+    stack: Optional[Stack]
+    changes: tuple[Change, ...]
+    constraints: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    stages: tuple[Stage, ...]
+    rejected: tuple[Rejection, ...]
+    assumptions: tuple[str, ...]
+    cost: Cost
+    conflict: Optional[str] = None
+    reasons: tuple[str, ...] = ()
+    pretended: tuple[str, ...] = ()
+
+
+# -------------------------------------------------------------------------------------------------------- explain
+
+
+class CommandFix(Value, frozen=True, kw_only=True):
+    kind: Literal["auto", "confirm", "manual", "none"]
+    summary: str
+    commands: tuple[str, ...] = ()
+
+
+class Cause(Value, frozen=True, kw_only=True):
+    cause: str
+    family: str
+    confidence: float
+    title: str
+    why: str
+    evidence: tuple[str, ...]
+    fix: CommandFix
+    docs: str
+
+
+class Explanation(Value, frozen=True, kw_only=True):
+    schema_version: str = SCHEMA_VERSION
+    causes: tuple[Cause, ...]
+    versions: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,307 @@
+"""Turns a resolution into stages of commands. Pure: what is printed is what `apply` runs and `emit` writes.
+
+The order is the lesson of every broken install: tools, then torch with its torchvision and NumPy, then what is
+compiled against torch, then what is compiled against NumPy, then the pure-Python packages under constraints that no
+longer let anything move.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Optional
+
+import msgspec
+
+from mmdoctor import rules
+from mmdoctor.matrix_model import Matrix
+from mmdoctor.model import (
+    Artefact,
+    Build,
+    Change,
+    Facts,
+    Fixup,
+    Plan,
+    Request,
+    Resolution,
+    Stack,
+    Stage,
+    Step,
+)
+from mmdoctor.plan_pip import for_pip
+
+UV = ("uv", "pip", "install", "--python", "{python}")
+UNDER_CONSTRAINTS = ("--constraint", "{constraints}", "--override", "{overrides}")
+NEVER = "python_version < '0'"
+BUILD_TOOLS = ("wheel", "ninja", "psutil", "packaging", "cython")
+# What a build step sets: ops wanted, no debug symbols (a third of the time), and no user cache.
+MMCV_BUILD_ENV = {"MMCV_WITH_OPS": "1", "CFLAGS": "-g0", "CXXFLAGS": "-g0"}
+
+
+def plan(facts: Facts, matrix: Matrix, request: Request, resolution: Resolution) -> Plan:
+    """The stages that bring the target to the resolution; `nothing-to-do` where it is there already."""
+    target = facts.target
+    base = Plan(
+        status="unsatisfiable",
+        recipe=request.recipe.name,
+        target=target.requested,
+        fingerprint=fingerprint(facts),
+        new_environment=target.state != "present",
+        stack=resolution.stack,
+        changes=resolution.changes,
+        stages=(),
+        rejected=resolution.rejected,
+        assumptions=resolution.assumptions,
+        cost=resolution.cost,
+        conflict=resolution.conflict,
+        pretended=facts.pretended,
+    )
+    stack = resolution.stack
+    if stack is None:
+        return base
+    missing = _missing_extras(facts, request)
+    if not resolution.changes and not missing and target.state == "present":
+        return msgspec.structs.replace(base, status="nothing-to-do")
+    return msgspec.structs.replace(
+        base,
+        status="plan",
+        constraints=_constraints(stack, request),
+        overrides=_overrides(stack, request),
+        stages=_stages(facts, matrix, request, stack, resolution.changes),
+        reasons=_reasons(stack),
+    )
+
+
+def fingerprint(facts: Facts) -> str:
+    """What a plan is bound to: the target's path, interpreter and installed packages, as a digest."""
+    target = facts.target
+    listed = sorted(f"{d.name}=={d.version}" for d in target.distributions)
+    text = "\n".join([target.requested, target.python, target.state, *listed])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _missing_extras(facts: Facts, request: Request) -> tuple[str, ...]:
+    from packaging.requirements import Requirement
+
+    missing = []
+    for text in request.recipe.extra:
+        requirement = Requirement(text)
+        have = facts.target.version(requirement.name.lower())
+        if have is None or not requirement.specifier.contains(have, prereleases=True):
+            missing.append(text)
+    return tuple(missing)
+
+
+def _constraints(stack: Stack, request: Request) -> tuple[str, ...]:
+    """Every part of the stack as an exact version, so that no later stage moves an earlier pin."""
+    parts = {
+        "torch": stack.torch.version,
+        "torchvision": stack.torchvision,
+        "numpy": stack.numpy,
+        stack.opencv.name: stack.opencv.version,
+        stack.mmcv.name: stack.mmcv.version,
+        "xtcocotools": stack.xtcocotools.version,
+        "mmengine": stack.mmengine,
+        "mmdet": stack.mmdet,
+        "mmpose": stack.mmpose,
+        "setuptools": stack.setuptools,
+    }
+    ours = [f"{name}=={version}" for name, version in parts.items() if version is not None]
+    theirs = [f"{name}=={version}" for name, version in request.pins.items() if name not in parts]
+    return (*ours, *theirs)
+
+
+def _overrides(stack: Stack, request: Request) -> tuple[str, ...]:
+    """Requirements that are declared and must not be followed: chumpy is never imported by mmpose (facts:
+    chumpy_unused), and a second OpenCV would write over the first one's files."""
+    out = [name for name in ("opencv-python", "opencv-python-headless") if name != stack.opencv.name]
+    if not request.recipe.with_chumpy:
+        out.append("chumpy")
+    return tuple(f"{name} ; {NEVER}" for name in out)
+
+
+def _stages(
+    facts: Facts, matrix: Matrix, request: Request, stack: Stack, changes: tuple[Change, ...]
+) -> tuple[Stage, ...]:
+    changed = {change.name for change in changes}
+    removed = tuple(change.name for change in changes if change.new is None)
+    stages = (
+        _environment(facts),
+        _removals(removed),
+        _tools(matrix, stack, changed),
+        _torch(stack, changes),
+        _mmcv(facts, matrix, stack, changed),
+        _numpy_bound(matrix, stack, changed),
+        _openmmlab(request, stack),
+        _proof(request, stack),
+    )
+    chosen = tuple(stage for stage in stages if stage is not None)
+    return for_pip(chosen, matrix, stack) if request.installer == "pip" else chosen
+
+
+def _environment(facts: Facts) -> Optional[Stage]:
+    if facts.target.state == "present":
+        return None
+    base = facts.target.base_prefix or rules.minor(facts.target.python)
+    step = Step(
+        argv=("uv", "venv", "--python", base, "--seed", "{env}"),
+        why=f"a new environment on Python {facts.target.python}",
+    )
+    return Stage(id="environment", title="create the environment", steps=(step,), verify=("ENV001",))
+
+
+def _removals(names: tuple[str, ...]) -> Optional[Stage]:
+    if not names:
+        return None
+    step = Step(
+        argv=("uv", "pip", "uninstall", "--python", "{python}", *names), why="they own a folder that another owns"
+    )
+    return Stage(id="remove", title="remove what is in the way", steps=(step,))
+
+
+def _tools(matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[Stage]:
+    builds = "build" in (stack.mmcv.artefact.kind, stack.xtcocotools.artefact.kind)
+    if not builds and "setuptools" not in changed:
+        return None
+    why = f"setuptools {stack.setuptools} still brings pkg_resources, which mmengine 0.10 imports"
+    if builds:
+        why += " and mmcv's setup.py needs"
+    tools = BUILD_TOOLS if builds else ()
+    step = Step(argv=(*UV, f"setuptools=={stack.setuptools}", *tools), why=why)
+    return Stage(id="tools", title="build tools", steps=(step,), verify=())
+
+
+def _torch(stack: Stack, changes: tuple[Change, ...]) -> Optional[Stage]:
+    changed = {change.name for change in changes}
+    if not changed & {"torch", "torchvision", "numpy", stack.opencv.name}:
+        return None
+    where, exact = _torch_source(stack)
+    names = []
+    if "torch" in changed:
+        names.append(f"torch{exact(stack.torch.version)}")
+    if "torchvision" in changed:
+        names.append(f"torchvision{exact(str(stack.torchvision))}")
+    names += [f"numpy=={stack.numpy}", f"{stack.opencv.name}=={stack.opencv.version}"]
+    again = [
+        name
+        for name in ("torch", "torchvision", "numpy", stack.opencv.name)
+        if name in changed and _same_public(name, changes)
+    ]
+    reinstall = tuple(part for name in again for part in ("--reinstall-package", name))
+    why = (
+        f"torch {stack.torch.version}+{stack.torch.variant} with its torchvision, and NumPy before anything bound to it"
+    )
+    step = Step(argv=(*UV, *where, *names, *reinstall), why=why)
+    verify = ("TRC001", "NPY001", "TVN001", "OCV001")
+    return Stage(id="torch", title="torch, torchvision, NumPy, OpenCV", steps=(step,), verify=verify)
+
+
+def _torch_source(stack: Stack):  # type: ignore[no-untyped-def]
+    """The index options, and how to say an exact version there: `===` on PyPI, since `==2.13.0` would also take a
+    `2.13.0+cpu` that the user's find-links offer; `==…+variant` on the torch index."""
+    index = stack.torch.index
+    if index.startswith("http"):
+        return ("--index", index, "--index-strategy", "unsafe-best-match"), lambda v: f"=={v}+{stack.torch.variant}"
+    return (), lambda v: f"==={v}"
+
+
+def _same_public(name: str, changes: tuple[Change, ...]) -> bool:
+    change = next(change for change in changes if change.name == name)
+    return bool(change.old and change.new and rules.public(change.old) == rules.public(change.new))
+
+
+def _mmcv(facts: Facts, matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[Stage]:
+    mmcv = stack.mmcv
+    if mmcv.name not in changed:
+        return None
+    verify = ("MCV001", "MCV002", "MCV003")
+    artefact = mmcv.artefact
+    if artefact.kind == "wheel":
+        where = ("--find-links", artefact.source, "--only-binary", mmcv.name, "--reinstall-package", mmcv.name)
+        step = Step(argv=(*UV, *where, *UNDER_CONSTRAINTS, f"{mmcv.name}=={mmcv.version}"), why=artefact.reason)
+        return Stage(id="mmcv", title=f"{mmcv.name} {mmcv.version}, prebuilt wheel", steps=(step,), verify=verify)
+    row = rules.mmcv_row(matrix, mmcv.name, mmcv.version)
+    minutes = round((row.build_minutes_2_cores if row else 7.0) * 2 / max(facts.host.cpu_count, 1), 1)
+    build = _build(matrix, mmcv.name, mmcv.version, row.sdist_sha256 if row else None, minutes, stack, MMCV_BUILD_ENV)
+    title = f"{mmcv.name} {mmcv.version}, " + ("from the wheel cache" if artefact.kind == "cached" else "compiled here")
+    step = _built_step(build, artefact)
+    return Stage(id="mmcv", title=title, steps=(step,), verify=verify)
+
+
+def _build(
+    matrix: Matrix,
+    package: str,
+    version: str,
+    sha256: Optional[str],
+    minutes: float,
+    stack: Stack,
+    env: dict[str, str],
+) -> Build:
+    rows = rules.fixups_for(matrix, package, version, stack.torch.version, stack.python)
+    fixups = tuple(
+        Fixup(id=row.id, file=row.file, replace=row.replace, reason=row.reason) for row in rows if row.file is not None
+    )
+    return Build(package=package, version=version, sdist_sha256=sha256, minutes=minutes, fixups=fixups, env=env)
+
+
+def _built_step(build: Build, artefact: Artefact) -> Step:
+    argv = (*UV, *UNDER_CONSTRAINTS, "--reinstall-package", build.package, "{wheel}")
+    if artefact.kind == "cached":
+        return Step(argv=argv, why=artefact.reason, build=build)
+    fixups = "".join(f"; fix-up {fixup.id}: {fixup.reason}" for fixup in build.fixups)
+    return Step(argv=argv, why=f"about {build.minutes:g} minutes, {artefact.reason}{fixups}", build=build)
+
+
+def _numpy_bound(matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[Stage]:
+    if "xtcocotools" not in changed:
+        return None
+    choice = stack.xtcocotools
+    verify = ("XTC001",)
+    if choice.artefact.kind == "wheel":
+        argv = (*UV, *UNDER_CONSTRAINTS, "--only-binary", "xtcocotools", f"xtcocotools=={choice.version}")
+        step = Step(argv=(*argv, "--reinstall-package", "xtcocotools"), why=choice.artefact.reason)
+        return Stage(id="numpy-bound", title="xtcocotools, prebuilt wheel", steps=(step,), verify=verify)
+    row = rules.binary_row(matrix, "xtcocotools", choice.version)
+    sha256 = row.sdist_sha256 if row else None
+    build = _build(matrix, "xtcocotools", choice.version, sha256, (row and row.build_minutes) or 1.0, stack, {})
+    title = f"xtcocotools, compiled against numpy {stack.numpy}"
+    return Stage(id="numpy-bound", title=title, steps=(_built_step(build, choice.artefact),), verify=verify)
+
+
+def _openmmlab(request: Request, stack: Stack) -> Stage:
+    parts = {
+        stack.opencv.name: stack.opencv.version,
+        "mmengine": stack.mmengine,
+        "mmdet": stack.mmdet,
+        "mmpose": stack.mmpose,
+        "xtcocotools": stack.xtcocotools.version,
+        stack.mmcv.name: stack.mmcv.version,
+    }
+    names = [f"{name}=={version}" for name, version in parts.items() if version is not None]
+    pins = [f"{name}=={version}" for name, version in request.pins.items() if name not in parts]
+    stack_names = {"torch", "torchvision", "numpy", "setuptools"}
+    extra = [*request.recipe.extra, *(pin for pin in pins if pin.split("==")[0] not in stack_names)]
+    why = "under constraints that hold every earlier stage; one OpenCV; without chumpy, which mmpose never imports"
+    step = Step(argv=(*UV, *UNDER_CONSTRAINTS, *names, *extra), why=why)
+    return Stage(
+        id="openmmlab", title="mmengine, mmdet, mmpose", steps=(step,), verify=("MML001", "MML002", "MML003", "MML004")
+    )
+
+
+def _proof(request: Request, stack: Stack) -> Stage:
+    check = Step(argv=("mmdoctor", "check", "--deep", "--env", "{env}"), why="every check on the result")
+    steps: tuple[Step, ...] = (check,)
+    if not stack.mmpose.startswith("0."):
+        steps = (check, Step(argv=("mmdoctor", "bench", "--env", "{env}"), why="a real RTMPose inference"))
+    return Stage(id="proof", title="proof", steps=steps, verify=("SMK001",))
+
+
+def _reasons(stack: Stack) -> tuple[str, ...]:
+    """What the plan says about its choice before the commands."""
+    said = [f"evidence for this stack: {stack.evidence}"]
+    for name, version, artefact in (
+        (stack.mmcv.name, stack.mmcv.version, stack.mmcv.artefact),
+        ("xtcocotools", stack.xtcocotools.version, stack.xtcocotools.artefact),
+    ):
+        if artefact.kind == "build":
+            said.append(f"compiles {name} {version}: {artefact.reason}")
+    return tuple(said)

@@ -1,0 +1,84 @@
+"""Puts all probes together into `Facts`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Optional
+
+import msgspec
+
+from mmdoctor import __version__
+from mmdoctor.matrix_model import Matrix
+from mmdoctor.model import Bench, Extension, Facts, ImportResult, Target
+
+# What of the environment decides builds and look-ups; never credentials.
+TELLING = (
+    "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "FORCE_CUDA",
+    "LD_LIBRARY_PATH",
+    "MAX_JOBS",
+    "PYTHONNOUSERSITE",
+    "PYTHONPATH",
+    "TORCH_CUDA_ARCH_LIST",
+)
+
+
+def collect(
+    target: Target,
+    *,
+    quick: bool = False,
+    import_deadline: Optional[float] = None,
+    wheels_folder: Optional[Path] = None,
+) -> Facts:
+    """Look at the machine and at an already probed target; imports in children unless `quick`. No network."""
+    from mmdoctor.probes.gpu import probe_gpu
+    from mmdoctor.probes.host import probe_host
+    from mmdoctor.probes.imports import DEADLINE_SECONDS, probe_imports, steps_for
+    from mmdoctor.probes.toolchain import probe_toolchain
+    from mmdoctor.wheels.cache import cache_folder, cached_wheels
+
+    imports: tuple[ImportResult, ...] = ()
+    if target.state == "present" and not quick:
+        imports = probe_imports(target.executable, steps_for(target), import_deadline or DEADLINE_SECONDS)
+    return Facts(
+        mmdoctor=__version__,
+        quick=quick,
+        host=probe_host(Path(target.prefix or target.requested)),
+        gpu=probe_gpu(os.environ),
+        toolchain=probe_toolchain(os.environ),
+        target=target,
+        imports=imports,
+        extension=probe_extension(target),
+        wheels=cached_wheels(wheels_folder or cache_folder() / "wheels"),
+        environment={name: os.environ[name] for name in TELLING if name in os.environ},
+    )
+
+
+def probe_extension(target: Target) -> Optional[Extension]:
+    """What `mmcv._ext` says of itself, read from the file; None when there is no such file."""
+    if not target.site_packages:
+        return None
+    found = sorted(Path(target.site_packages).glob("mmcv/_ext*.so"))
+    if not found:
+        return None
+    from mmdoctor.probes.extension import read_extension
+
+    return read_extension(found[0])
+
+
+def with_indexes(facts: Facts, matrix: Matrix, *, offline: bool) -> Facts:
+    """The same facts, with whether the indexes that a plan may use answer. Asks the network unless `offline`."""
+    from mmdoctor.probes.indexes import probe_indexes, user_config
+
+    config = user_config(os.environ, Path.home(), Path(facts.target.prefix) if facts.target.prefix else None)
+    cpu = matrix.torch_index.format(variant="cpu")
+    wheels = matrix.openmmlab_index.format(variant="cpu", torch="2.1.0")  # a page that exists: not each pair has one
+    indexes = probe_indexes(config, f"{cpu}/", wheels, offline)
+    return msgspec.structs.replace(facts, indexes=indexes)
+
+
+def with_smoke(facts: Facts, smoke: tuple[Bench, ...]) -> Facts:
+    """The same facts, with the smoke's results."""
+    return msgspec.structs.replace(facts, smoke=smoke)

@@ -1,0 +1,52 @@
+"""Markdown for an issue, a pull request's comment or a job's summary."""
+
+from __future__ import annotations
+
+import re
+
+from mmdoctor.model import Report
+from mmdoctor.report.text import FIXES, outline, tally
+
+
+def render(report: Report) -> str:
+    """A heading, a table of what wants attention, the evidence of each in a fold."""
+    verdict = "healthy" if report.ok else "not healthy"
+    python = report.target.python or "does not answer"
+    lines = [
+        f"### mmdoctor check: {verdict}",
+        "",
+        f"{tally(report.summary)}. {_code(report.target.prefix)}, Python {python}.",
+    ]
+    if report.facts.pretended:
+        lines += ["", f"**Pretended** (not what this machine has): {', '.join(map(_code, report.facts.pretended))}."]
+    attention = outline(report.findings)
+    if attention:
+        lines += ["", "| | check | what | fix |", "| --- | --- | --- | --- |"]
+    for depth, finding in attention:
+        what = f"{'↳ ' * depth}{finding.title}: {finding.detail}"
+        if finding.caused_by:
+            what += f" (caused by {', '.join(finding.caused_by)})"
+        fix = f"{FIXES[finding.fix.kind]}: {finding.fix.summary}" if finding.fix.kind in FIXES else finding.fix.summary
+        check = f"[{finding.id}]({finding.docs})" if "://" in finding.docs else finding.id
+        lines.append(f"| {finding.status} | {check} | {_cell(what)} | {_cell(fix)} |")
+    for _, finding in attention:
+        if finding.evidence:
+            fence = _fence("\n".join(finding.evidence))
+            lines += ["", f"<details><summary>{finding.id}</summary>", "", f"{fence}text", *finding.evidence, fence]
+            lines += ["", "</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    escaped = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
+    return " ".join(escaped.split())
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if "`" not in text else _cell(text)
+
+
+def _fence(text: str) -> str:
+    # Longer than any run of backticks inside, as CommonMark asks.
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    return "`" * max(3, longest + 1)

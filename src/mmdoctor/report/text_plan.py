@@ -1,0 +1,130 @@
+"""The text of a plan: what changes, what it costs, every command with its reason, and what was rejected.
+
+`Plan.reasons` are not repeated here: the stack's line and the cost say the same with the minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Optional
+
+from mmdoctor.model import Artefact, Build, Change, Plan, Rejection, Stack, Stage
+from mmdoctor.report.page import Page, quote, size
+
+MOST_REJECTIONS = 6
+EVIDENCE = {
+    "tested": "tested: brought up as a whole",
+    "documented": "documented by its projects, not tested as a whole",
+    "derived": "derived from its parts' ranges, not tested as a whole",
+}
+
+
+def write_plan(page: Page, plan: Plan) -> None:
+    """Write the plan, whatever its status, onto the page."""
+    page.line(("mmdoctor fix", "bold"), f"  {plan.target}  (recipe {plan.recipe})")
+    page.pretended(plan.pretended)
+    page.line()
+    if plan.status == "nothing-to-do":
+        page.line(("nothing to do", "bold green"), ": the environment is what the recipe asks for")
+    elif plan.status == "unsatisfiable":
+        page.prose(plan.conflict or "nothing satisfies the request", first="no stack: ", style="bold red")
+    else:
+        _changes(page, plan)
+    _rejections(page, plan.rejected)
+    if plan.assumptions:
+        page.heading("Assumed")
+        for assumption in plan.assumptions:
+            page.prose(assumption, 2, first="- ")
+    if plan.status == "plan":
+        what = "builds it" if plan.new_environment else "repairs a copy, proves it, and swaps it in"
+        page.line()
+        page.line(f"next: mmdoctor fix --apply --env {quote(plan.target)}    {what}")
+
+
+def _changes(page: Page, plan: Plan) -> None:
+    page.line(("Changes", "bold"))
+    page.table([_change(change) for change in plan.changes])
+    if plan.stack is not None:
+        page.heading("Stack")
+        page.table(_stack(plan.stack))
+        page.line(EVIDENCE[plan.stack.evidence], indent=2)
+    page.heading("Cost")
+    for line in _costs(plan):
+        page.prose(line, 2)
+    page.heading("Stages")
+    for number, stage in enumerate(plan.stages, 1):
+        _stage(page, number, stage)
+    for name, held in (("constraints", plan.constraints), ("overrides", plan.overrides)):
+        if held:
+            page.prose(", ".join(held), 2, first=f"{{{name}}}: ")
+
+
+def _change(change: Change) -> tuple[str, str, str, str, str]:
+    return change.name, change.old or "not installed", "→", change.new or "removed", change.why
+
+
+def _stack(stack: Stack) -> list[tuple[str, str, str]]:
+    parts = (
+        ("Python", stack.python, ""),
+        ("torch", stack.torch.version, stack.torch.variant),
+        ("torchvision", stack.torchvision, ""),
+        (stack.mmcv.name, stack.mmcv.version, stack.mmcv.artefact.kind),
+        ("mmengine", stack.mmengine, ""),
+        ("mmdet", stack.mmdet, ""),
+        ("mmpose", stack.mmpose, ""),
+        ("numpy", stack.numpy, ""),
+        ("xtcocotools", stack.xtcocotools.version, stack.xtcocotools.artefact.kind),
+        (stack.opencv.name, stack.opencv.version, ""),
+        ("setuptools", stack.setuptools, ""),
+    )
+    return [(name, version, note) for name, version, note in parts if version]
+
+
+def _costs(plan: Plan) -> Iterator[str]:
+    downloaded = plan.cost.download_bytes
+    yield f"downloads about {size(downloaded)}" if downloaded else "downloads nothing of a known size"
+    builds = [step.build for stage in plan.stages for step in stage.steps if step.build is not None]
+    for build in builds:
+        artefact = _artefact(plan.stack, build)
+        because = f", because {artefact.reason}" if artefact is not None else ""
+        yield f"compiles {build.package} {build.version}: {_minutes(build.minutes)}{because}"
+    if not builds:
+        yield "compiles nothing"
+
+
+def _artefact(stack: Optional[Stack], build: Build) -> Optional[Artefact]:
+    if stack is None:
+        return None
+    return {stack.mmcv.name: stack.mmcv.artefact, "xtcocotools": stack.xtcocotools.artefact}.get(build.package)
+
+
+def _minutes(minutes: float) -> str:
+    whole = round(minutes)
+    return "less than a minute" if minutes < 1 else f"about {whole} minute{'s' if whole != 1 else ''}"
+
+
+def _stage(page: Page, number: int, stage: Stage) -> None:
+    page.line((f"{number}. {stage.title}", "bold"), indent=2)
+    for step in stage.steps:
+        page.prose(step.why, 5)
+        if step.build is not None:
+            variables = " ".join(f"{name}={quote(value)}" for name, value in step.build.env.items())
+            page.line(f"# compile {{wheel}}: {step.build.package} {step.build.version} {variables}".rstrip(), indent=7)
+            for fixup in step.build.fixups:
+                page.prose(f"{fixup.file}: {fixup.reason}", 7, first="# with ")
+        page.line("$ " + " ".join(map(quote, step.argv)), indent=7)
+    if stage.verify:
+        page.prose(f"then {', '.join(stage.verify)} must pass", 5)
+
+
+def _rejections(page: Page, rejected: Sequence[Rejection]) -> None:
+    # The first of each fact is the nearest candidate that it speaks against; the JSON has them all.
+    first: dict[str, Rejection] = {}
+    for rejection in rejected:
+        first.setdefault(rejection.fact, rejection)
+    if not first:
+        return
+    page.heading(f"Rejected (the nearest by reason, of {len(rejected)}; --format json has them all)")
+    for rejection in list(first.values())[:MOST_REJECTIONS]:
+        found = f"wanted {rejection.wanted}, found {rejection.observed}: {rejection.why}"
+        page.prose(found, 2, first=f"{rejection.candidate}: ")

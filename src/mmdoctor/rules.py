@@ -1,0 +1,192 @@
+"""Small named questions to the matrix, asked by checks, resolver and plan alike. Pure; each says what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional, Union
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from mmdoctor.matrix_model import (
+    BinaryRow,
+    FixupRow,
+    GpuRow,
+    Matrix,
+    MmcvRow,
+    MmcvWheelRow,
+    OpenmmlabRow,
+    ToolRow,
+    TorchRow,
+)
+from mmdoctor.model import Host
+
+MMCV_NAMES = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv")
+OPENCV_NAMES = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+
+
+def within(version: str, specifier: Optional[str]) -> bool:
+    """Whether a version satisfies a PEP 440 range; pre-releases count, None allows everything.
+
+    `==2.1.0` accepts `2.1.0+cu118`, not the reverse.
+    """
+    return specifier is None or SpecifierSet(specifier).contains(version, prereleases=True)
+
+
+def public(version: str) -> str:
+    """The version without its local label: `2.1.2+cu121` → `2.1.2`."""
+    return version.split("+", 1)[0]
+
+
+def minor(version: str) -> str:
+    """The first two numbers of a version: `3.11.7` → `3.11`, `2.1.2+cu121` → `2.1`."""
+    return ".".join(public(version).split(".")[:2])
+
+
+def order(version: str) -> Version:
+    """The sort key of a version; a text that is no version sorts first."""
+    try:
+        return Version(version)
+    except InvalidVersion:
+        return Version("0")
+
+
+def variant_of(version: str, cuda: Optional[str]) -> str:
+    """The variant of a torch build: its local label, else its build CUDA (`12.1` → `cu121`), else `cpu`."""
+    label = version.partition("+")[2]
+    if label.startswith("cu") or label == "cpu":
+        return label
+    return "cpu" if not cuda else "cu" + cuda.replace(".", "")
+
+
+def cuda_of(variant: str) -> Optional[str]:
+    """The build CUDA of a variant: `cu121` → `12.1`, `cu130` → `13.0`, `cpu` → None."""
+    digits = variant[2:]
+    return f"{digits[:-1]}.{digits[-1]}" if variant.startswith("cu") and digits.isdigit() else None
+
+
+def torch_row(matrix: Matrix, version: str) -> Optional[TorchRow]:
+    """The row of a torch release, local label ignored."""
+    return next((row for row in matrix.torch if row.release == public(version)), None)
+
+
+def mmlab_row(matrix: Matrix, project: str, version: str) -> Optional[OpenmmlabRow]:
+    """The row of an OpenMMLab release."""
+    return next((row for row in matrix.openmmlab if row.project == project and row.version == version), None)
+
+
+def mmlab_rows(matrix: Matrix, project: str) -> tuple[OpenmmlabRow, ...]:
+    """All releases of an OpenMMLab project, newest first."""
+    rows = (row for row in matrix.openmmlab if row.project == project)
+    return tuple(sorted(rows, key=lambda row: order(row.version), reverse=True))
+
+
+def mmcv_row(matrix: Matrix, package: str, version: str) -> Optional[MmcvRow]:
+    """The row of an mmcv or mmcv-full release."""
+    return next((row for row in matrix.mmcv if row.package == package and row.version == version), None)
+
+
+def binary_row(matrix: Matrix, package: str, version: str) -> Optional[BinaryRow]:
+    """The row of one release of a NumPy-bound package."""
+    return next((row for row in matrix.binaries if row.package == package and row.version == version), None)
+
+
+def gpu_row(matrix: Matrix, capability: str) -> Optional[GpuRow]:
+    """The row of a compute capability (`8.6`)."""
+    return next((row for row in matrix.gpus if row.compute_capability == capability), None)
+
+
+def wheel_pythons(row: Union[TorchRow, BinaryRow], host: Host) -> tuple[str, ...]:
+    """The CPython minors for which this release has a wheel on this operating system and machine."""
+    if host.os == "windows":
+        return row.python_windows
+    if host.os == "macos":
+        return row.python_macos_arm64 if host.machine == "arm64" else row.python_macos_x86_64
+    return row.python_aarch64 if host.machine == "aarch64" else row.python
+
+
+def pypi_variant(row: TorchRow, host: Host) -> str:
+    """The variant that PyPI's wheel of this release is, on this machine (Windows and macOS wheels are CPU builds)."""
+    if host.os != "linux":
+        return "cpu"
+    cuda = row.pypi_cuda_aarch64 if host.machine == "aarch64" else row.pypi_cuda
+    return "cpu" if cuda is None else "cu" + cuda.replace(".", "")
+
+
+def driver_floor(matrix: Matrix, variant: str, os_name: str) -> Optional[str]:
+    """The oldest driver that runs a variant, by NVIDIA's minor-version compatibility; None for CPU or unknown."""
+    cuda = cuda_of(variant)
+    if cuda is None:
+        return None
+    row = next((row for row in matrix.drivers if row.cuda_major == cuda.split(".")[0]), None)
+    return None if row is None else row.windows if os_name == "windows" else row.linux
+
+
+def driver_runs(driver: str, floor: str) -> bool:
+    """Whether a driver is at least `floor`; compared number by number, `550.144.03` ≥ `525.60.13`."""
+    return _numbers(driver) >= _numbers(floor)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def holds_code_for(matrix: Matrix, release: str, variant: str, host: Host, capability: str) -> Optional[bool]:
+    """Whether torch's binary holds code that runs on a GPU: its own machine code, one of the same major that runs
+    there, or PTX of a lower capability. None when the matrix has no row for that binary."""
+    platform = f"{host.os}_{host.machine}"
+    rows = [row for row in matrix.archs if row.torch == public(release) and row.platform in (platform, host.os)]
+    row = next((row for row in rows if row.variant == variant), None)
+    gpu = gpu_row(matrix, capability)
+    if row is None or gpu is None:
+        return None
+    usable = {capability, *gpu.runs_on_sass_of}
+    wanted = _numbers(capability)
+    return bool(usable & set(row.sass)) or any(_numbers(ptx) <= wanted for ptx in row.ptx)
+
+
+def mmcv_wheel(
+    matrix: Matrix, package: str, version: str, host: Host, variant: str, torch: str, python: str
+) -> Optional[MmcvWheelRow]:
+    """The row of the openmmlab index that holds a wheel of this mmcv for this torch minor, variant and Python.
+
+    The index has x86_64 wheels only, for Linux, Windows and macOS (facts: `no wheel … nor for Linux aarch64`).
+    """
+    if host.machine not in ("x86_64", "amd64") and host.os == "linux":
+        return None
+    built = mmcv_row(matrix, package, version)
+    for row in matrix.mmcv_wheels:
+        same = row.package == package and row.os == host.os and row.variant == variant and row.torch == minor(torch)
+        if same and version in row.versions:
+            pythons = row.python.get(version, built.wheel_python if built else ())
+            return row if minor(python) in pythons else None
+    return None
+
+
+def fixups_for(matrix: Matrix, package: str, version: str, torch: Optional[str], python: str) -> tuple[FixupRow, ...]:
+    """The changes that a source build of `package` needs beside this torch and Python."""
+
+    def applies(row: FixupRow) -> bool:
+        return (
+            row.package == package
+            and within(version, row.versions)
+            and (row.torch is None or (torch is not None and within(public(torch), row.torch)))
+            and (row.python is None or within(python, row.python))
+        )
+
+    return tuple(row for row in matrix.fixups if applies(row))
+
+
+def build_tools(matrix: Matrix, torch: str) -> Optional[ToolRow]:
+    """The setuptools that torch's cpp_extension and mmcv's setup.py both live with."""
+    return next((row for row in matrix.tools if within(public(torch), row.torch)), None)
+
+
+def numpy_generation(version: str) -> str:
+    """`1` or `2`: the generation of NumPy's C API."""
+    return public(version).split(".", 1)[0]
+
+
+def newest(versions: Iterable[str]) -> Optional[str]:
+    """The newest of some versions, None of none."""
+    return max(versions, key=order, default=None)
