@@ -37,7 +37,7 @@ STEPS = (
     "registry",
 )
 NEEDS_TORCH = frozenset(STEPS) - {"numpy", "torch", "cv2", "xtcocotools._mask"}
-DISTRIBUTION_OF = {"cv2": "opencv", "registry": "mmpose"}
+DISTRIBUTION_OF = {"registry": "mmpose"}
 DEADLINE_SECONDS = 60.0
 OUTPUT_TAIL = 5
 
@@ -47,11 +47,13 @@ def steps_for(target: Target) -> tuple[str, ...]:
     names = {d.name for d in target.distributions}
 
     def installed(step: str) -> bool:
-        package = step.split(".")[0]
+        package = step.split(".", 1)[0]
         if package == "cv2":
             return any(name.startswith("opencv-") for name in names)
         if package == "mmcv":
             return bool(names & {"mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv"})
+        if step == "torch.numpy" and "numpy" not in names:
+            return False
         return DISTRIBUTION_OF.get(package, package) in names
 
     return tuple(step for step in STEPS if installed(step))

@@ -24,9 +24,12 @@ MODELS = ("coco", "ap10k")
 OPS_DEADLINE = 120.0  # seconds; importing torch and mmcv.ops takes 2 s warm, 40 s from a cold network disk
 
 # OpenMMLab publishes `NAME-<sha256, 8 digits>.pth` and `NAME-<sha256>_<date>.pth` (tools/misc/publish_model.py).
-HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})(?:_\d{8})?\.pth$")
-# faulthandler's first frame: the innermost Python function that a crash happened in.
-CRASH_FRAME = re.compile(r'\(most recent call first\):\s*\n\s*File "(?:.*site-packages/)?([^"]+)", line \d+ in (\S+)')
+# Eight digits that read as a date are one.
+HASH_IN_NAME = re.compile(r"-(?!20[0-3]\d[01]\d[0-3]\d\.)([0-9a-f]{8})(?:_\d{8})?\.pth$")
+# faulthandler's first frame: the innermost Python function that a crash happened in, in a file of a folder.
+CRASH_FRAME = re.compile(
+    r'\(most recent call first\):\s*\n\s*File "(?:.*[\\/])?([^"\\/]+[\\/][^"\\/]+)", line \d+ in (\S+)'
+)
 
 
 # ------------------------------------------------------------------------------------------- what is read and written

@@ -281,9 +281,8 @@ def load_weights(model, path):
         with contextlib.nullcontext() if allow is None else allow(trusted()):
             checkpoint = CheckpointLoader.load_checkpoint(path, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        lines = str(error).splitlines()
-        why = next((line for line in lines if "WeightsUnpickler error" in line), lines[0] if lines else "it is empty")
-        raise InputError("torch.load does not read %s: %s" % (path, why.strip())) from error
+        why = str(error).split("WeightsUnpickler error:")[-1].strip().split("\n")[0]  # without torch's advice
+        raise InputError("torch.load does not read %s: %s" % (path, why or type(error).__name__)) from error
     state = checkpoint.get("state_dict", checkpoint)
     state = {name[7:] if name.startswith("module.") else name: tensor for name, tensor in state.items()}
     try:
