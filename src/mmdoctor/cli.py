@@ -67,21 +67,14 @@ def output_options(*formats: str) -> Callable[[F], F]:
 
 def emit(value: Value, kind: str, output: Optional[str]) -> None:
     """Render a value, without what must not be pasted in public, to stdout or a file."""
-    from mmdoctor.report import encode, redact
-    from mmdoctor.report import render as rendered
+    from mmdoctor.report import render
     from mmdoctor.report.page import wants_colour
-    from mmdoctor.report.text import render
 
     # A service account's name is often that of a folder the report is about; only people's names are taken out.
     person = not hasattr(os, "getuid") or os.getuid() >= FIRST_PERSON
     home, user = str(Path.home()), os.environ.get("USER", "") if person else ""
-    if kind == "text":
-        colour = output is None and wants_colour(os.environ, sys.stdout.isatty())
-        text = render(redact(value, home, user), colour=colour)
-    elif kind == "json":
-        text = encode(redact(value, home, user))
-    else:
-        text = rendered(value, kind, home, user)
+    colour = kind == "text" and output is None and wants_colour(os.environ, sys.stdout.isatty())
+    text = render(value, kind, home, user, colour=colour)
     put(text, output)
 
 
@@ -149,14 +142,16 @@ def looked(
         return pretended(load(facts_file, Facts, "facts"), pretend)
     from mmdoctor.probes.collect import collect
     from mmdoctor.probes.target import probe_target
+    from mmdoctor.system import Background
 
     elsewhere = any(setting.startswith(("python=", "installed=")) for setting in pretend)
     if elsewhere and not env and not python:
-        target = Target(requested="a pretended environment", state="absent", python=f"3.{sys.version_info.minor}.0")
-    else:
-        path, is_env = chosen_target(env, python)
-        target = probe_target(path.absolute(), is_env=is_env, quick=quick)
-    return pretended(collect(target, quick=quick, import_deadline=deadline, wheels_folder=wheels), pretend)
+        nowhere = Target(requested="a pretended environment", state="absent", python=f"3.{sys.version_info.minor}.0")
+        return pretended(collect(nowhere, Path.cwd(), quick=quick, wheels_folder=wheels), pretend)
+    path, is_env = chosen_target(env, python)
+    target = Background(probe_target, path.absolute(), is_env=is_env, quick=quick)
+    seen = collect(target, path.absolute(), quick=quick, import_deadline=deadline, wheels_folder=wheels)
+    return pretended(seen, pretend)
 
 
 # ------------------------------------------------------------------------------------------------------- commands
@@ -194,10 +189,12 @@ def check(
     Exit status: 0 healthy, 1 findings, 2 usage, 3 could not determine.
     """
     from mmdoctor.matrix import load_matrix
+    from mmdoctor.system import Background
 
     if quick and deep:
         raise UsageError("--quick and --deep exclude each other")
     started = time.perf_counter()
+    matrix = Background(load_matrix)
     facts = looked(env, python, facts_file, pretend, quick=quick, deadline=deadline)
     if deep and not facts_file and facts.target.state == "present":
         from mmdoctor.probes.collect import with_smoke
@@ -205,7 +202,7 @@ def check(
 
         if facts.target.version("mmpose"):
             facts = with_smoke(facts, run_bench(facts.target.executable, runs=3))
-    report = reported(facts, load_matrix(), (time.perf_counter() - started) * 1000)
+    report = reported(facts, matrix.result(), (time.perf_counter() - started) * 1000)
     emit(report, kind, output)
     return verdict(report.findings, fail_on)
 

@@ -84,8 +84,10 @@ class Tool(Value, frozen=True, kw_only=True):
 
 
 class Toolchain(Value, frozen=True, kw_only=True):
-    """What a source build would use. `nvcc` is the toolkit version, in contrast to the driver's."""
+    """What a source build would use. `nvcc` is the toolkit version, in contrast to the driver's. `looked` is False
+    after a quick look, which leaves the compilers out."""
 
+    looked: bool = True
     nvcc: Optional[Tool]
     gcc: Optional[Tool]
     ninja: Optional[Tool]

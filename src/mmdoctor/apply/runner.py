@@ -291,7 +291,7 @@ class _Run:
         from mmdoctor.smoke.bench import run_bench
 
         start = time.monotonic()
-        facts = collect(self._target_now(), wheels_folder=self.settings.wheels)
+        facts = collect(self._target_now(), self.work, wheels_folder=self.settings.wheels)
         if not (facts.target.version("mmpose") or "").startswith("0."):
             facts = with_smoke(facts, run_bench(str(self._python())))
         findings = diagnose(facts, self.matrix)

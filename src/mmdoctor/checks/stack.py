@@ -264,6 +264,8 @@ def requirements_met(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     unmet: list[str] = []
     for distribution in facts.target.distributions:
         for text in distribution.requires:
+            if "extra ==" in text:
+                continue  # asked for by nobody here
             try:
                 requirement = Requirement(text)
             except InvalidRequirement:

@@ -39,7 +39,7 @@ class Failure(Value, frozen=True, kw_only=True):
     `has` one of these fragments occurs (lower case, compared without case); `match` every pattern is found; `without`
     no pattern is found; `when` is empty, or in one of its alternatives every version named is known and lies in the
     range. Named groups of `match` count as versions and fill `{placeholders}`. `explains` names causes that are mere
-    consequences when this row holds.
+    consequences when this row holds; `fix` replaces the cause's own where the repair differs.
     """
 
     id: str
@@ -51,6 +51,7 @@ class Failure(Value, frozen=True, kw_only=True):
     when: tuple[dict[str, str], ...] = ()
     explains: tuple[str, ...] = ()
     why: str
+    fix: Optional[CommandFix] = None
     source: tuple[str, ...]
 
 
@@ -78,7 +79,7 @@ _SUBSTITUTIONS: tuple[tuple[str, str], ...] = (
     (r"\\n(?=[ '\"-])", "\n"),  # collect_env prints the repr of a dict, line ends included
     (r"[\u2018\u2019\u00b4]", "'"),
     (r"[\u201c\u201d]", '"'),
-    (r"^(?:> ?)+(?=\S)(?<!>>> )", ""),
+    (r"^(?!>>> )(?:> ?)+(?=\S)", ""),
     (r"^[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d \S+ [^\s:\[]+(?:\[\d+\])?: ", ""),  # journal
     (r"^[\w.-]+[-_]\d+ +\| ", ""),  # docker compose
     (r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*[ \t]+", ""),
@@ -121,7 +122,7 @@ _NAMED: tuple[str, ...] = (
     rf"^(?:\[(?:pip3?|conda)\] )?(?P<name>{_NAMES})(?: |==){_VERSION}(?: |$)",
     r"(?:^|['\"])(?P<name>PyTorch|TorchVision|OpenCV|MMCV|MMEngine|MMDetection|MMPose|NumPy)(?: version)?['\"]?[:,] "
     rf"?['\"]?{_VERSION}",
-    rf"\b(?:but you have|Uninstalling|Requirement already satisfied: )(?P<name>{_NAMES})(?: |-){_VERSION}",
+    rf"\b(?:but you have|Uninstalling|Requirement already satisfied:) (?P<name>{_NAMES})(?: |-){_VERSION}",
     rf"^Requirement already satisfied: (?P<name>{_NAMES})[^\n]*\({_VERSION}\)$",
     rf"(?<![\w.<>=!~/-])(?P<name>{_NAMES})(?:==|-){_VERSION}(?![\w.]*[\w])",
     rf"(?<![\w.<>=!~-])(?P<name>{_NAMES})(?:==|-){_VERSION}",
@@ -182,7 +183,7 @@ def fill(template: str, known: Mapping[str, str]) -> Optional[str]:
 
 
 def _within(alternative: Mapping[str, str], known: Mapping[str, str]) -> bool:
-    from packaging.specifiers import SpecifierSet
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.version import InvalidVersion
 
     for name, wanted in alternative.items():
@@ -191,7 +192,7 @@ def _within(alternative: Mapping[str, str], known: Mapping[str, str]) -> bool:
             return False
         try:
             inside = SpecifierSet(specifier).contains(known[name], prereleases=True)
-        except InvalidVersion:  # a text may call anything a version
+        except (InvalidSpecifier, InvalidVersion):  # a text may call anything a version
             return False
         if not inside:
             return False
@@ -210,8 +211,10 @@ def _lines(text: str, spots: Iterable[int]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line for line in found if line))
 
 
-def match(row: Failure, text: str, lowered: str, found: Mapping[str, str]) -> Optional[tuple[tuple[str, ...], str]]:
-    """The evidence lines and the filled-in `why` when the row holds for the normalised text, else None."""
+def match(
+    row: Failure, text: str, lowered: str, found: Mapping[str, str]
+) -> Optional[tuple[tuple[str, ...], dict[str, str]]]:
+    """The evidence lines, and the versions with the row's own groups, when it holds for the normalised text."""
     spot = next((at for at in map(lowered.find, row.has) if at >= 0), -1)
     if spot < 0:
         return None
@@ -226,7 +229,13 @@ def match(row: Failure, text: str, lowered: str, found: Mapping[str, str]) -> Op
         return None
     if row.when and not any(_within(alternative, known) for alternative in row.when):
         return None
-    return _lines(text, spots or [spot]), fill(row.why, known) or row.why
+    return _lines(text, spots or [spot]), known
+
+
+def _filled(fix: CommandFix, known: Mapping[str, str]) -> CommandFix:
+    """The fix with its placeholders filled; a command whose versions are not known is left out."""
+    commands = tuple(c for c in (fill(command, known) for command in fix.commands) if c is not None)
+    return msgspec.structs.replace(fix, summary=fill(fix.summary, known) or fix.summary, commands=commands)
 
 
 def rank(causes: Iterable[Cause], explained: Iterable[str]) -> tuple[Cause, ...]:
@@ -259,7 +268,7 @@ def explain(text: str) -> Explanation:
         hit = match(row, plain, lowered, found)
         if hit is None:
             continue
-        evidence, why = hit
+        evidence, known = hit
         explained.update(row.explains)
         other = best.get(row.cause)
         seen = other.evidence if other else ()
@@ -267,15 +276,14 @@ def explain(text: str) -> Explanation:
             best[row.cause] = msgspec.structs.replace(other, evidence=_merge(seen, evidence))
             continue
         repair = failures.causes[row.cause]
-        commands = tuple(c for c in (fill(command, found) for command in repair.fix.commands) if c is not None)
         best[row.cause] = Cause(
             cause=row.cause,
             family=repair.family,
             confidence=row.confidence,
             title=repair.title,
-            why=why,
+            why=fill(row.why, known) or row.why,
             evidence=_merge(evidence, seen),
-            fix=msgspec.structs.replace(repair.fix, commands=commands),
+            fix=_filled(row.fix or repair.fix, known),
             docs=f"docs/causes.md#{row.cause}",
         )
     shown = {name: value for name, value in found.items() if name not in (*_PRIVATE, "torch_release")}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import msgspec
 
 from mmdoctor import __version__
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Bench, Extension, Facts, ImportResult, Target
+from mmdoctor.model import Bench, Extension, Facts, ImportResult, Target, Toolchain
+from mmdoctor.system import Background
 
 # What of the environment decides builds and look-ups; never credentials.
 TELLING = (
@@ -24,30 +25,40 @@ TELLING = (
     "TORCH_CUDA_ARCH_LIST",
 )
 
+NOT_LOOKED = Toolchain(looked=False, nvcc=None, gcc=None, ninja=None, cuda_home=None)
+
 
 def collect(
-    target: Target,
+    asked: Union[Target, Background[Target]],
+    where: Path,
     *,
     quick: bool = False,
     import_deadline: Optional[float] = None,
     wheels_folder: Optional[Path] = None,
 ) -> Facts:
-    """Look at the machine and at an already probed target; imports in children unless `quick`. No network."""
+    """Look at the machine and at a target, which may still be answering; imports in children unless `quick`.
+
+    `where` is the target's place, for its disk. No network.
+    """
     from mmdoctor.probes.gpu import probe_gpu
     from mmdoctor.probes.host import probe_host
-    from mmdoctor.probes.imports import DEADLINE_SECONDS, probe_imports, steps_for
     from mmdoctor.probes.toolchain import probe_toolchain
     from mmdoctor.wheels.cache import cache_folder, cached_wheels
 
+    toolchain = None if quick else Background(probe_toolchain, os.environ)
+    host, gpu = probe_host(where), probe_gpu(os.environ)
+    target = asked if isinstance(asked, Target) else asked.result()
     imports: tuple[ImportResult, ...] = ()
     if target.state == "present" and not quick:
+        from mmdoctor.probes.imports import DEADLINE_SECONDS, probe_imports, steps_for
+
         imports = probe_imports(target.executable, steps_for(target), import_deadline or DEADLINE_SECONDS)
     return Facts(
         mmdoctor=__version__,
         quick=quick,
-        host=probe_host(Path(target.prefix or target.requested)),
-        gpu=probe_gpu(os.environ),
-        toolchain=probe_toolchain(os.environ),
+        host=host,
+        gpu=gpu,
+        toolchain=toolchain.result() if toolchain else NOT_LOOKED,
         target=target,
         imports=imports,
         extension=probe_extension(target),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +81,7 @@ def probe_imports(python: str, steps: Sequence[str], deadline: float = DEADLINE_
 
 def _run(python: str, steps: Sequence[str], deadline: float) -> list[ImportResult]:
     """Run steps in one process until the first that does not end well; at least one result."""
-    mark = secrets.token_hex(8)
+    mark = os.urandom(8).hex()
     results: list[ImportResult] = []
     tail: list[str] = []
     current, start = steps[0], time.perf_counter()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
 from typing import Any, TypeVar
 
 import msgspec
 
 from mmdoctor.errors import UsageError
 from mmdoctor.model import Report, Value
-from mmdoctor.report import github, junit, markdown, text
 
 T = TypeVar("T", bound=Value)
 
@@ -32,6 +33,7 @@ HOMES = re.compile(r"(/home/|/Users/|\b[A-Za-z]:\\Users\\)(?!USER\b)[^/\\\s:;,\"
 PATH_END = r"(?=[/\\\s:;,\"'()<>|\]}]|$)"
 
 
+@lru_cache(maxsize=4096)
 def redact_text(raw: str, home: str, user: str) -> str:
     """The text without this user's home (`~`) and name (`USER`, in paths and addresses), credentials and GPU UUIDs.
 
@@ -68,31 +70,45 @@ def encode(value: Value) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
-def _only_report(render: Callable[[Report], str], name: str) -> Callable[[Value], str]:
+def _text(value: Value) -> str:
+    from mmdoctor.report.text import render as to_text
+
+    return to_text(value)
+
+
+def _only_report(name: str) -> Callable[[Value], str]:
+    """The renderer of `mmdoctor.report.NAME`, loaded when it is used, for the report of a check alone."""
+
     def checked(value: Value) -> str:
-        if isinstance(value, Report):
-            return render(value)
-        kind = type(value).__name__.lower()
-        raise UsageError(f"--format {name} renders the report of a check, not a {kind}", "use --format text or json")
+        if not isinstance(value, Report):
+            kind = type(value).__name__.lower()
+            what = f"--format {name} renders the report of a check, not a {kind}"
+            raise UsageError(what, "use --format text or json")
+        rendered: str = import_module(f"mmdoctor.report.{name}").render(value)
+        return rendered
 
     return checked
 
 
 RENDERERS: dict[str, Callable[[Value], str]] = {
-    "text": text.render,
+    "text": _text,
     "json": encode,
-    "junit": _only_report(junit.render, "junit"),
-    "github": _only_report(github.render, "github"),
-    "markdown": _only_report(markdown.render, "markdown"),
+    "junit": _only_report("junit"),
+    "github": _only_report("github"),
+    "markdown": _only_report("markdown"),
 }
 
 
-def render(value: Value, kind: str, home: str, user: str, *, colour: bool = False, width: int = text.WIDTH) -> str:
-    """Redact and render; `colour` and `width` (columns) are for text.
+def render(value: Value, kind: str, home: str, user: str, *, colour: bool = False) -> str:
+    """Redact and render; `colour` is for text.
 
     Raises UsageError for a format that is not there, or does not render this kind of value.
     """
     if kind not in RENDERERS:
         raise UsageError(f"there is no format {kind!r}", f"use one of {', '.join(RENDERERS)}")
     shown = redact(value, home, user)
-    return text.render(shown, colour, width) if kind == "text" else RENDERERS[kind](shown)
+    if kind == "text" and colour:
+        from mmdoctor.report.text import render as to_text
+
+        return to_text(shown, colour)
+    return RENDERERS[kind](shown)
