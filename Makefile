@@ -11,7 +11,7 @@ DEMO := .demo/env
 export MMDOCTOR_CACHE ?= $(CURDIR)/.mmdoctor/cache
 export MMDOCTOR_TEST_ENV ?= $(CURDIR)/$(DEMO)
 
-.PHONY: help demo test test-fast test-real lint bench wheel schemas clean
+.PHONY: help install provision demo test test-fast test-real lint bench wheel docs clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,18 +24,20 @@ $(BIN)/.installed: pyproject.toml
 
 install: $(BIN)/.installed
 
-demo: install ## provision a CPU environment in .demo/env and infer with it
-	@$(BIN)/python tools/demo.py $(DEMO)
+demo: provision ## provision a CPU environment in .demo/env and infer with it
+	@$(BIN)/mmdoctor bench --env $(DEMO) --runs 5
 
-test: install ## the fast tests and the essential real ones (20 minutes on a fresh machine)
-	@$(BIN)/python tools/demo.py $(DEMO)
+provision: install
+	@mkdir -p $(dir $(DEMO))
+	@$(BIN)/mmdoctor fix --env $(DEMO) --apply --yes
+
+test: provision ## the fast tests and the essential real ones (20 minutes on a fresh machine)
 	$(BIN)/python -m pytest -q -m "not real"
 
 test-fast: install ## under a minute, offline
 	$(BIN)/python -m pytest -q -m "not essential and not real"
 
-test-real: install ## the long real ones (30 minutes)
-	@$(BIN)/python tools/demo.py $(DEMO)
+test-real: provision ## the long real ones (35 minutes)
 	$(BIN)/python -m pytest -q -m real
 
 lint: install ## ruff, mypy --strict, the matrix
@@ -44,7 +46,8 @@ lint: install ## ruff, mypy --strict, the matrix
 	$(BIN)/mypy
 	$(BIN)/mmdoctor matrix lint
 
-schemas: install ## write the JSON Schemas from the model
+docs: install ## write docs/checks.md and the JSON Schemas from the code
+	$(BIN)/python tools/docs.py
 	$(BIN)/python tools/schemas.py
 
 bench: install ## times of check and fix against what users run today

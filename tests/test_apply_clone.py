@@ -31,7 +31,7 @@ def env(tmp_path: Path) -> Path:
     script.chmod(0o755)
     info = site / "tool-1.0.dist-info"
     info.mkdir()
-    (info / "RECORD").write_text(f"../../../bin/tool,sha256=old,1\ntool-1.0.dist-info/RECORD,,\n")
+    (info / "RECORD").write_text("../../../bin/tool,sha256=old,1\ntool-1.0.dist-info/RECORD,,\n")
     return path
 
 
@@ -40,7 +40,7 @@ def test_a_clone_shares_files_and_keeps_links(env: Path, tmp_path: Path) -> None
     assert clone(env, copy) is True
     assert contents(copy) == contents(env)
     assert (copy / "bin" / "tool").stat().st_ino == (env / "bin" / "tool").stat().st_ino
-    assert os.readlink(copy / "bin" / "python") == os.readlink(env / "bin" / "python")
+    assert (copy / "bin" / "python").readlink() == (env / "bin" / "python").readlink()
 
 
 def test_relocate_replaces_files_and_leaves_the_original(env: Path, tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_exchange_with_nothing_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_lock_names_its_holder(tmp_path: Path) -> None:
-    with Places(tmp_path / "env").lock(), pytest.raises(TryAgainError, match=f"process {os.getpid()}"):
-        with Places(tmp_path / "env").lock():
-            pass
+    places = Places(tmp_path / "env")
+    with places.lock(), pytest.raises(TryAgainError, match=f"process {os.getpid()}"), places.lock():
+        pass
     with Places(tmp_path / "env").lock():
         pass
 

@@ -109,12 +109,15 @@ def test_a_folder_without_interpreter_is_broken_an_empty_one_absent(tmp_path: Pa
 
 
 def test_a_fresh_process_follows_each_failure(make: Make) -> None:
-    sources = {"torch": TORCH, "torchvision": "raise RuntimeError('operator torchvision::nms does not exist')", "mmengine": ""}
-    env = make({**sources, "mmdet": CRASH, "mmpose": "import sys; assert 'torchvision' not in sys.modules"})
-    results = {
-        result.module: result
-        for result in probe_imports(str(env / "bin" / "python"), ("torch", "torchvision", "mmengine", "mmdet", "mmpose"))
+    sources = {
+        "torch": TORCH,
+        "torchvision": "raise RuntimeError('operator torchvision::nms does not exist')",
+        "mmengine": "",
+        "mmdet": CRASH,
+        "mmpose": "import sys; assert 'torchvision' not in sys.modules",
     }
+    python = make(sources) / "bin" / "python"
+    results = {result.module: result for result in probe_imports(str(python), tuple(sources))}
     assert [result.status for result in results.values()] == ["ok", "error", "ok", "crash", "ok"]
     assert results["torchvision"].packages == ("torchvision",)
     assert results["mmdet"].signal == 11
@@ -130,12 +133,12 @@ def test_what_imports_torch_is_skipped_when_torch_hangs(make: Make) -> None:
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for left processes in /proc")
 def test_a_killed_import_leaves_no_process(make: Make) -> None:
-    fork = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(77)']); time.sleep(60)"
-    env = make({"torch": fork})
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(77)'])"
+    env = make({"torch": f"import subprocess, sys, time; {child}; time.sleep(60)"})
     probe_imports(str(env / "bin" / "python"), ("torch",), deadline=1.0)
     time.sleep(0.2)
-    left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(env).encode() in _read(p) and b"sleep(77)" in _read(p)]
-    assert left == []
+    lines = [_read(path) for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert [line for line in lines if str(env).encode() in line and b"sleep(77)" in line] == []
 
 
 def _read(path: Path) -> bytes:

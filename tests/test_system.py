@@ -27,7 +27,8 @@ def test_much_on_both_pipes_does_not_hang() -> None:
 
 @pytest.mark.parametrize("merge", [False, True])
 def test_a_deadline_ends_what_the_child_started(merge: bool) -> None:
-    code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); time.sleep(60)"
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    code = f"import subprocess, sys, time; {child}; time.sleep(60)"
     start = time.monotonic()
     done = system.run(python(code), deadline=0.5, merge=merge)
     assert done.timed_out

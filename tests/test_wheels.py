@@ -57,7 +57,7 @@ def index(tmp_path: Path, sdist: Path) -> Iterator[str]:
     (root / "thing" / "index.html").write_text(f'<a href="{sdist.name}#sha256=x">{sdist.name}</a>')
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(root)))

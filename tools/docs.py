@@ -1,44 +1,67 @@
-"""Writes docs/checks.md from the table of checks.
+"""Writes docs/checks.md from the table of checks and docs/causes.md from the known failures.
 
     python tools/docs.py [--check]
 
-With --check nothing is written; exit status 1 when the page is out of date.
+With --check nothing is written; exit status 1 when a page is out of date.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
+import mmdoctor
 from mmdoctor.checks import CHECKS
 
-PAGE = Path(__file__).parents[1] / "docs" / "checks.md"
-HEAD = """\
+DOCS = Path(__file__).parents[1] / "docs"
+FAILURES = Path(mmdoctor.__file__).parent / "explain" / "failures.json"
+CHECKS_HEAD = """\
 # Checks
 
-Written by `python tools/docs.py` from `src/mmdoctor/checks/`. A code is never reused. A finding that another one
-explains carries its root's code in `caused_by`.
+Written by `make docs` from `src/mmdoctor/checks/`. A code is never reused. A finding that another explains carries its
+root's code in `caused_by`.
+"""
+CAUSES_HEAD = """\
+# Causes
+
+Written by `make docs` from `src/mmdoctor/explain/failures.json`: what `mmdoctor explain` knows, by root cause.
 """
 
 
-def page() -> str:
-    """The page, whole."""
-    parts = [HEAD]
-    parts += [f"## {check.id}\n\n**{check.title}.** {check.why}\n" for check in CHECKS]
+def checks() -> str:
+    """docs/checks.md, whole."""
+    return "\n".join([CHECKS_HEAD, *(f"## {check.id}\n\n**{check.title}.** {check.why}\n" for check in CHECKS)])
+
+
+def causes() -> str:
+    """docs/causes.md, whole."""
+    known = json.loads(FAILURES.read_text(encoding="utf-8"))
+    parts = [CAUSES_HEAD]
+    for slug, cause in known["causes"].items():
+        rows = [row for row in known["rows"] if row["cause"] == slug]
+        sources = sorted({source for row in rows for source in row["source"]})
+        whys = "".join(f"- {why}\n" for why in dict.fromkeys(row["why"] for row in rows))
+        listed = f"\nSources: {'; '.join(sources)}.\n" if sources else ""
+        parts.append(f"## {slug}\n\n{cause['title']}. {cause['fix']['summary']}\n\n{whys}{listed}")
     return "\n".join(parts)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == page():
-        return 0
-    if parser.parse_args().check:
-        print(f"{PAGE.name} is out of date: python tools/docs.py")
-        return 1
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
+    check = parser.parse_args().check
+    stale = []
+    for name, text in (("checks.md", checks()), ("causes.md", causes())):
+        path = DOCS / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    for name in stale:
+        print(f"{name} {'is out of date: make docs' if check else 'written'}")
+    return 1 if check and stale else 0
 
 
 if __name__ == "__main__":

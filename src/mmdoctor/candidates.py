@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple, Optional
 
+from packaging.specifiers import SpecifierSet
+
 from mmdoctor import rules
 from mmdoctor.matrix_model import BinaryRow, Matrix, MmcvRow, OpenmmlabRow, TorchRow
-from mmdoctor.model import Artefact, Facts, Index, OpencvChoice, Recipe, Rejection, Request, TorchChoice
+from mmdoctor.model import Artefact, Facts, ImportResult, Index, OpencvChoice, Recipe, Rejection, Request, TorchChoice
 
-IMPORT_OF = {"torch": "torch", "numpy": "numpy", "xtcocotools": "xtcocotools._mask", "opencv": "cv2"}
 MEGABYTE = 1_000_000
+# Their wheels name the variant in the local label, which is a choice of its own here.
+LABELLED = ("torch", "torchvision")
+OLDEST_XTCOCOTOOLS = ">=1.12"  # mmpose's requirements/runtime.txt
+FLAVOURS = ("opencv-python-headless", "opencv-python")
 # The wheels are of one release each; these are the sizes of a typical one on the index, where the matrix has none.
 TYPICAL_MB = {"cpu": 200, "cuda": 2500, "torchvision": 8, "numpy": 18, "opencv": 60, "mmcv": 95, "xtcocotools": 1}
 
@@ -79,10 +84,21 @@ class Situation:
     @cached_property
     def wanted(self) -> tuple[Wanted, ...]:
         recipe = self.recipe
-        own = [Wanted(name, f"=={version}", "you") for name, version in self.request.pins.items()]
+        pins = {n: rules.public(v) if n in LABELLED else v for n, v in self.request.pins.items()}
+        own = [Wanted(name, f"=={version}", "you") for name, version in pins.items()]
         theirs = [Wanted(name, text, f"recipe {recipe.name}") for name, text in recipe.packages.items()]
-        pinned = {want.name for want in own}
-        return (*own, *(want for want in theirs if want.name not in pinned))
+        return (*own, *theirs)
+
+    @cached_property
+    def variants(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The sets of torch variants of which each has to hold the choice, with who set it."""
+        labels = [self.request.pins.get(name, "").partition("+")[2] for name in LABELLED]
+        asked: list[tuple[str, tuple[str, ...]]] = [("you", (label,)) for label in labels if label]
+        if self.request.torch_variants:
+            asked.append(("you", self.request.torch_variants))
+        if self.recipe.torch_variant:
+            asked.append((f"recipe {self.recipe.name}", (self.recipe.torch_variant,)))
+        return tuple(asked)
 
     @cached_property
     def has_gpu(self) -> bool:
@@ -134,12 +150,28 @@ class Situation:
 
 def torch_candidates(world: Situation) -> Iterator[TorchCandidate]:
     """Every torch release, variant and source with its torchvision, newest first."""
+    if not _machine_fits(world):
+        return
     for row in sorted(world.matrix.torch, key=lambda row: rules.order(row.release), reverse=True):
         if not world.allows("torch", row.release) or not _fits_machine(world, row):
             continue
         for choice in _torch_choices(world, row):
             if _variant_fits(world, row, choice):
                 yield from _with_torchvision(world, row, choice)
+
+
+def _machine_fits(world: Situation) -> bool:
+    """Whether Python and driver are those that the recipe is for."""
+    recipe, driver = world.recipe, world.facts.gpu.driver
+    who = f"recipe {recipe.name} is for it"
+    if not rules.within(world.python, recipe.python):
+        observed = world.python or "unknown"
+        world.reject(f"Python {observed}", "python", f"Python {recipe.python}", observed, who)
+        return False
+    if world.has_gpu and isinstance(driver, str) and not rules.within(driver, recipe.driver):
+        world.reject(f"driver {driver}", "driver", f"driver {recipe.driver}", driver, who)
+        return False
+    return True
 
 
 def _fits_machine(world: Situation, row: TorchRow) -> bool:
@@ -150,6 +182,9 @@ def _fits_machine(world: Situation, row: TorchRow) -> bool:
         listed = ", ".join(pythons) or "none on this platform"
         world.reject(name, "python", f"Python {listed}", world.python, "there is no wheel for this Python")
         return False
+    if host.os == "linux" and host.glibc is None:
+        world.reject(name, "glibc", f"glibc {row.glibc}", "another C library", "its wheels are for glibc")
+        return False
     if host.os == "linux" and isinstance(host.glibc, str) and rules.order(host.glibc) < rules.order(row.glibc):
         world.reject(name, "glibc", f"glibc {row.glibc}", host.glibc, "its wheels need a newer C library")
         return False
@@ -157,24 +192,36 @@ def _fits_machine(world: Situation, row: TorchRow) -> bool:
 
 
 def _torch_choices(world: Situation, row: TorchRow) -> Iterator[TorchChoice]:
-    installed = world.facts.target.torch
-    if installed is not None and rules.public(installed.version) == row.release:
-        variant = rules.variant_of(installed.version, installed.cuda)
-        yield TorchChoice(version=row.release, variant=variant, index="installed")
+    installed, there = world.facts.target.torch, rules.torch_variant(world.matrix, world.facts)
+    if installed is not None and there is not None and rules.public(installed.version) == row.release:
+        yield TorchChoice(version=row.release, variant=there, index="installed")
     pypi = rules.pypi_variant(row, world.facts.host)
     yield TorchChoice(version=row.release, variant=pypi, index="pypi")
     for variant in row.variants:
-        if variant != pypi and world.answers("torch", f"torch {row.release}+{variant}"):
-            yield TorchChoice(version=row.release, variant=variant, index=world.matrix.torch_index.format(variant=variant))
+        if variant == pypi or not _on_torch_index(world, row, variant):
+            continue
+        if world.answers("torch", f"torch {row.release}+{variant}"):
+            index = world.matrix.torch_index.format(variant=variant)
+            yield TorchChoice(version=row.release, variant=variant, index=index)
+
+
+def _on_torch_index(world: Situation, row: TorchRow, variant: str) -> bool:
+    """The variants are those of Linux x86_64 and Windows; of Linux aarch64 those whose binary was read, and CPU."""
+    host = world.facts.host
+    if host.os == "macos":
+        return False
+    known = (
+        a.torch == row.release and a.variant == variant for a in world.matrix.archs if a.platform == "linux_aarch64"
+    )
+    return host.machine not in rules.ARM or variant == "cpu" or any(known)
 
 
 def _variant_fits(world: Situation, row: TorchRow, choice: TorchChoice) -> bool:
     name, gpu = f"torch {row.release}+{choice.variant}", world.facts.gpu
-    asked = world.request.torch_variants or ((world.recipe.torch_variant,) if world.recipe.torch_variant else ())
-    if asked and choice.variant not in asked:
-        who = "you" if world.request.torch_variants else f"recipe {world.recipe.name}"
-        world.reject(name, "variant", " or ".join(asked), choice.variant, f"{who} asked for it")
-        return False
+    for who, asked in world.variants:
+        if choice.variant not in asked:
+            world.reject(name, "variant", " or ".join(asked), choice.variant, f"{who} asked for it")
+            return False
     floor = rules.driver_floor(world.matrix, choice.variant, world.facts.host.os)
     if world.has_gpu and floor and isinstance(gpu.driver, str) and not rules.driver_runs(gpu.driver, floor):
         why = f"a driver runs CUDA {rules.cuda_of(choice.variant)} from {floor} on; a newer driver would unlock it"
@@ -202,9 +249,10 @@ def _with_torchvision(world: Situation, row: TorchRow, choice: TorchChoice) -> I
         if not world.allows("torchvision", version):
             continue
         build = target.torchvision_build or world.installed.get("torchvision", "")
-        label = build.partition("+")[2]
-        pair = rules.public(build) == version and (label == choice.variant or (not label and choice.variant != "cpu"))
-        if pair and _torchvision_sound(world, keep_torch):
+        label = build.partition("+")[2].partition(".")[0]
+        works = keep_torch and not label and world.facts.imported("torchvision") is not None
+        fits = works or (label or rules.pypi_variant(row, world.facts.host)) == choice.variant
+        if rules.public(build) == version and fits and _torchvision_sound(world, keep_torch):
             yield TorchCandidate(row, choice, version, keep_torch, True, torch_mb)
             continue
         source = choice
@@ -238,6 +286,8 @@ def _torchvision_source(world: Situation, row: TorchRow, choice: TorchChoice, na
 def mmcv_candidates(world: Situation, torch: TorchCandidate) -> Iterator[MmcvCandidate]:
     """Every mmcv release beside this torch, with the cheapest artefact that there is for it."""
     package = "mmcv-full" if world.recipe.family == "mmpose-0" else "mmcv"
+    if not _alone(world, package, rules.MMCV_NAMES):
+        return
     rows = [row for row in world.matrix.mmcv if row.package == package]
     for row in sorted(rows, key=lambda row: rules.order(row.version), reverse=True):
         if world.allows(package, row.version):
@@ -274,13 +324,34 @@ def _mmcv_artefact(world: Situation, row: MmcvRow, torch: TorchCandidate) -> Opt
     return MmcvCandidate(row, artefact, minutes, 1)
 
 
+def _alone(world: Situation, name: str, owners: tuple[str, ...]) -> bool:
+    """Whether nobody asks for another distribution that owns the same folder."""
+    for want in world.wanted:
+        if want.name in owners and want.name != name:
+            why = f"{want.who} asked for it, and both own one folder"
+            world.reject(name, "constraint", f"{want.name}{want.specifier}", name, why)
+            return False
+    return True
+
+
 def _mmcv_works(world: Situation, package: str) -> bool:
-    others = [name for name in rules.MMCV_NAMES if name != package and name in world.installed]
-    return not others and all(world.sound(package, step) for step in ("mmcv", "mmcv._ext", "mmcv.ops"))
+    if any(name in world.installed for name in rules.MMCV_NAMES if name != package) or not world.sound(package):
+        return False
+    results = [result for step in ("mmcv", "mmcv._ext", "mmcv.ops") if (result := world.facts.imported(step))]
+    pretended = not next(d for d in world.facts.target.distributions if d.name == package).folder
+    if not results:
+        return pretended or world.facts.extension is not None
+    return all(result.status == "ok" or _fault_of_another(result) for result in results)
+
+
+def _fault_of_another(result: ImportResult) -> bool:
+    """Whether an import of mmcv failed in a package that mmcv's binary does not stand on (OpenCV without libGL)."""
+    missing = result.data.get("missing", "").split(".")[0]
+    blamed = missing or (result.packages[-1] if result.packages else "")
+    return result.status == "error" and blamed not in ("", "mmcv", "torch")
 
 
 def _can_build(world: Situation, row: MmcvRow, torch: TorchCandidate, name: str, why_not: str) -> bool:
-    facts = world.facts
     if not world.request.allow_build:
         world.reject(
             name, "no-build", "no compile", "only the sdist", f"{why_not}, and --no-build forbids to compile it"
@@ -290,17 +361,38 @@ def _can_build(world: Situation, row: MmcvRow, torch: TorchCandidate, name: str,
         why = "its source does not compile against this torch, nor is a fix-up known"
         world.reject(name, "source", f"torch {row.torch}", torch.row.release, why)
         return False
-    if facts.toolchain.gcc is None and facts.host.os == "linux":
+    if _no_compiler(world):
         world.reject(name, "compiler", "a C++ compiler", "none", f"{why_not}, and there is no gcc to compile it")
         return False
     cuda = rules.cuda_of(torch.choice.variant)
-    if not world.has_gpu or cuda is None:
-        return True
-    nvcc = facts.toolchain.nvcc
-    version = nvcc.version if nvcc is not None and isinstance(nvcc.version, str) else None
-    if version is None or version.split(".")[0] != cuda.split(".")[0]:
+    return not world.has_gpu or cuda is None or _can_build_cuda(world, name, cuda, why_not)
+
+
+def _no_compiler(world: Situation) -> bool:
+    """Whether one was looked for and is not there; only gcc is looked for, which is Linux's."""
+    toolchain = world.facts.toolchain
+    return toolchain.looked and toolchain.gcc is None and world.facts.host.os == "linux"
+
+
+def _can_build_cuda(world: Situation, name: str, cuda: str, why_not: str) -> bool:
+    toolchain = world.facts.toolchain
+    nvcc = toolchain.nvcc.version if toolchain.nvcc is not None else None
+    major = cuda.partition(".")[0]
+    if not isinstance(nvcc, str) or nvcc.partition(".")[0] != major:
+        observed = nvcc if isinstance(nvcc, str) else "none" if nvcc is None else f"unknown: {nvcc.unknown}"
         why = f"{why_not}; its CUDA ops need nvcc of torch's CUDA major"
-        world.reject(name, "nvcc", f"nvcc {cuda.split('.')[0]}.x", version or "none", why)
+        world.reject(name, "nvcc", f"nvcc {major}.x", observed, why)
+        return False
+    for device in world.facts.gpu.devices:
+        floor = rules.nvcc_floor(world.matrix, device.compute_capability)
+        if floor is not None and rules.order(nvcc) < rules.order(floor):
+            why = f"{why_not}; an older nvcc does not know this GPU"
+            world.reject(name, "nvcc", f"nvcc {floor} for {device.compute_capability}", nvcc, why)
+            return False
+    gcc = toolchain.gcc.version if toolchain.gcc is not None else None
+    limit = rules.gcc_limit(world.matrix, nvcc)
+    if limit is not None and isinstance(gcc, str) and rules.order(gcc) >= rules.order(limit):
+        world.reject(name, "gcc", f"gcc <{limit}", gcc, f"{why_not}; nvcc {nvcc} refuses a newer gcc")
         return False
     return True
 
@@ -344,7 +436,7 @@ def _accepts(world: Situation, row: OpenmmlabRow, mmcv: MmcvRow) -> bool:
 
 
 def _mmdets(world: Situation, mmpose: OpenmmlabRow, mmcv: MmcvRow) -> Iterator[Optional[OpenmmlabRow]]:
-    if not mmpose.needs_mmdet and not world.asks_for("mmdet"):
+    if not mmpose.needs_mmdet and not world.asks_for("mmdet") and "mmdet" not in world.installed:
         yield None
         return
     for mmdet in rules.mmlab_rows(world.matrix, "mmdet"):
@@ -390,9 +482,9 @@ def numeric_candidates(world: Situation, torch: TorchRow) -> Iterator[NumericCan
 def _numpys(world: Situation, torch: TorchRow) -> Iterator[str]:
     rows = {row.last: row for row in world.matrix.numpy}
     versions = list(rows)
-    versions += [
-        want.specifier[2:] for want in world.wanted if want.name == "numpy" and want.specifier.startswith("==")
-    ]
+    for want in world.wanted:
+        exact = (s.version for s in SpecifierSet(want.specifier) if want.name == "numpy" and s.operator == "==")
+        versions += [version for version in exact if not version.endswith(".*")]
     if "numpy" in world.installed:
         versions.append(world.installed["numpy"])
     for version in sorted(set(versions), key=rules.order, reverse=True):
@@ -400,6 +492,9 @@ def _numpys(world: Situation, torch: TorchRow) -> Iterator[str]:
         if not world.allows("numpy", version):
             continue
         row = next((row for row in world.matrix.numpy if row.series == rules.minor(version)), None)
+        if row is None and world.installed.get("numpy") != version:
+            world.reject(name, "numpy", "a known series", version, f"not on PyPI on {world.matrix.read_on}")
+            continue
         if row is not None and rules.minor(world.python) not in row.python:
             wanted = f"Python {', '.join(row.python)}"
             world.reject(name, "python", wanted, world.python, "there is no wheel for this Python")
@@ -413,36 +508,46 @@ def _numpys(world: Situation, torch: TorchRow) -> Iterator[str]:
 
 def _opencvs(world: Situation, numpy: str) -> Iterator[tuple[OpencvChoice, int]]:
     flavour = opencv_flavour(world)
-    rows = [row for row in world.matrix.binaries if row.package == flavour]
-    kept = world.installed.get(flavour) if world.sound(flavour, "cv2") else None
-    others = any(name in world.installed for name in rules.OPENCV_NAMES if name != flavour)
-    fitting = [
-        row
-        for row in sorted(rows, key=lambda row: rules.order(row.version), reverse=True)
-        if world.allows(flavour, row.version) and _numpy_fits(world, row, numpy)
-    ]
-    known = {row.version for row in rows}
-    for row in fitting:
-        if row.version == kept and not others:
-            yield OpencvChoice(name=flavour, version=row.version), 0  # type: ignore[arg-type]
-            return
-    if kept and not others and kept not in known and world.allows(flavour, kept):
-        yield OpencvChoice(name=flavour, version=kept), 0  # type: ignore[arg-type]
+    if not _alone(world, flavour, rules.OPENCV_NAMES):
         return
-    for row in fitting[:1]:
-        yield OpencvChoice(name=flavour, version=row.version), TYPICAL_MB["opencv"]  # type: ignore[arg-type]
+    rows = [row for row in world.matrix.binaries if row.package == flavour]
+    installed = world.installed.get(flavour, "")
+    stays = opencv_stays(world, flavour, numpy)
+    if stays and installed not in {row.version for row in rows} and world.allows(flavour, installed):
+        yield OpencvChoice(name=flavour, version=installed), 0  # type: ignore[arg-type]
+        return
+    rows.sort(key=lambda row: (row.version == installed, rules.order(row.version)), reverse=True)
+    for row in rows:
+        if world.allows(flavour, row.version) and _numpy_fits(world, row, numpy):
+            kept = stays and row.version == installed
+            yield (
+                OpencvChoice(name=flavour, version=row.version),  # type: ignore[arg-type]
+                0 if kept else TYPICAL_MB["opencv"],
+            )
+            return
+
+
+def opencv_stays(world: Situation, flavour: str, numpy: str) -> bool:
+    """Whether the installed OpenCV of this flavour can stay as it is beside this NumPy. Removing another flavour takes
+    its files along, and an import that failed beside a NumPy that goes says nothing."""
+    others = any(name in world.installed for name in rules.OPENCV_NAMES if name != flavour)
+    return not others and world.sound(flavour, "cv2" if world.installed.get("numpy") == numpy else None)
 
 
 def opencv_flavour(world: Situation) -> str:
-    """The one flavour of the stack: the recipe's; else headless where the GUI build would miss libGL; else the one
-    that is installed; else the GUI build that mmpose names."""
-    asked = world.recipe.opencv
+    """The one flavour of the stack: the one that is asked for; else headless where the GUI build would miss libGL;
+    else the one that is installed; else the GUI build that mmpose names."""
+    if world.recipe.opencv:
+        return world.recipe.opencv
+    asked = [name for name in FLAVOURS if world.asks_for(name)]
     if asked:
-        return asked
-    installed = [name for name in ("opencv-python-headless", "opencv-python") if name in world.installed]
-    if world.facts.host.libgl is not True:
-        return "opencv-python-headless"
-    return installed[0] if installed else "opencv-python"
+        return asked[0]
+    installed = [name for name in FLAVOURS if name in world.installed]
+    host, imported = world.facts.host, world.facts.imported("cv2")
+    if host.os != "linux" or host.libgl is True:
+        return installed[0] if installed else "opencv-python"
+    loads = imported.status == "ok" if imported else host.libgl is not False
+    return "opencv-python" if installed == ["opencv-python"] and loads else "opencv-python-headless"
 
 
 def _numpy_fits(world: Situation, row: BinaryRow, numpy: str) -> bool:
@@ -460,12 +565,18 @@ def _xtcocotools(world: Situation, numpy: str) -> Iterator[tuple[str, Artefact, 
     rows = [row for row in world.matrix.binaries if row.package == "xtcocotools"]
     installed = world.installed.get("xtcocotools")
     works = world.sound("xtcocotools", "xtcocotools._mask") and world.installed.get("numpy") == numpy
+    if world.facts.imported("xtcocotools._mask") is None:
+        works = works and not (_from_wheel(world) and rules.numpy_generation(numpy) == "2")
     if installed and works and world.allows("xtcocotools", installed):
         yield installed, Artefact(kind="installed", source="", reason=f"it loads with numpy {numpy}"), 0.0, 0
         return
     for row in sorted(rows, key=lambda row: rules.order(row.version), reverse=True):
-        if not rules.within(row.version, ">=1.12") or not world.allows("xtcocotools", row.version):
+        if not world.allows("xtcocotools", row.version):
             continue
+        if not rules.within(row.version, OLDEST_XTCOCOTOOLS):
+            name = f"xtcocotools {row.version}"
+            world.reject(name, "mmpose", f"xtcocotools {OLDEST_XTCOCOTOOLS}", row.version, "mmpose asks for it")
+            return
         yield from _xtcocotools_artefacts(world, row, numpy)
         return
 
@@ -502,7 +613,7 @@ def _xtcocotools_artefacts(world: Situation, row: BinaryRow, numpy: str) -> Iter
             name, "no-build", "no compile", "only the sdist", f"{reason}, and --no-build forbids to compile it"
         )
         return
-    if world.facts.toolchain.gcc is None and world.facts.host.os == "linux":
+    if _no_compiler(world):
         world.reject(name, "compiler", "a C compiler", "none", f"{reason}, and there is no gcc to compile it")
         return
     artefact = Artefact(kind="build", source=f"sdist xtcocotools-{row.version}", reason=reason)
@@ -511,5 +622,8 @@ def _xtcocotools_artefacts(world: Situation, row: BinaryRow, numpy: str) -> Iter
 
 def _from_wheel(world: Situation) -> bool:
     """Whether the installed xtcocotools came from a wheel of the index, not from a build against some NumPy."""
-    distribution = next(d for d in world.facts.target.distributions if d.name == "xtcocotools")
-    return distribution.tag is not None and "-linux_" not in distribution.tag
+    distribution = next((d for d in world.facts.target.distributions if d.name == "xtcocotools"), None)
+    if distribution is None:
+        return False
+    row = rules.binary_row(world.matrix, "xtcocotools", distribution.version)
+    return rules.prebuilt(distribution, row, world.facts)

@@ -15,6 +15,7 @@ from mmdoctor import __version__
 from mmdoctor.errors import DataError, RefusedError, UsageError
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import (
+    Bench,
     Facts,
     Finding,
     Plan,
@@ -137,7 +138,9 @@ def looked(
 ) -> Facts:
     """The facts: replayed, or looked at here and now, with the pretended ones over them."""
     from mmdoctor.pretend import pretend as pretended
+    from mmdoctor.pretend import read
 
+    read(pretend)  # a mistake in it is said before anything is looked at
     if facts_file:
         return pretended(load(facts_file, Facts, "facts"), pretend)
     from mmdoctor.probes.collect import collect
@@ -176,7 +179,7 @@ def check(
     python: Optional[str],
     facts_file: Optional[str],
     pretend: tuple[str, ...],
-    offline: bool,
+    offline: bool,  # noqa: ARG001  common to all commands; check asks no network anyway
     kind: str,
     output: Optional[str],
     quick: bool,
@@ -257,7 +260,13 @@ def facts(
 @target_options
 @facts_options
 @output_options("text", "json")
-@click.option("--recipe", default="rtmpose", show_default=True, metavar="NAME|FILE")
+@click.option(
+    "--recipe",
+    default="rtmpose",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="A name, a recipe or a requirements.txt.",
+)
 @click.option("--pin", multiple=True, metavar="NAME==VERSION", help="Your own exact version (repeatable).")
 @click.option("--torch-variant", "variants", multiple=True, metavar="cpu|cu118|…", help="Allowed builds of torch.")
 @click.option("--no-build", is_flag=True, help="Compile nothing.")
@@ -296,11 +305,12 @@ def fix(
     proven, 4 refused, 5 failed and unchanged, 75 try again.
     """
     from mmdoctor.matrix import load_matrix, load_recipe
+    from mmdoctor.requirements_file import recipe_of
 
     if apply_it and (facts_file or pretend):
         raise UsageError("--apply changes this machine, so it takes no --facts and no --pretend")
     matrix = load_matrix()
-    wanted = load_recipe(recipe)
+    wanted = recipe_of(Path(recipe)) if recipe.endswith(".txt") else load_recipe(recipe)
     request = Request(
         recipe=wanted,
         pins=pins_of(pin),
@@ -428,8 +438,7 @@ def applied(
     report = reported(outcome.facts, matrix, outcome.seconds * 1000)
     emit(report, kind, output)
     if kind == "text":
-        for bench in outcome.smoke:
-            emit(bench, "text", None)
+        emit_benches(outcome.smoke, None)
         moved = [f"{change.name} {change.old or 'none'} → {change.new or 'none'}" for change in outcome.moved]
         if moved and not made.new_environment:
             click.echo(f"moved besides the plan's changes: {', '.join(moved)}")
@@ -483,9 +492,17 @@ def bench(
         first = results[0]
         emit(msgspec.structs.replace(first, also=results[1:]) if len(results) > 1 else first, kind, output)
     else:
-        for result in results:
-            emit(result, kind, output)
+        emit_benches(results, output)
     return OK if all(result.ok for result in results) else BELOW
+
+
+def emit_benches(results: tuple[Bench, ...], output: Optional[str]) -> None:
+    """The benches as text: each in full, then side by side."""
+    from mmdoctor.report import render
+    from mmdoctor.report.tables import bench_table
+
+    parts = [render(result, "text", str(Path.home()), "").rstrip("\n") for result in results]
+    put("\n\n".join([*parts, bench_table(results)]) if results else "", output)
 
 
 @cli.command()

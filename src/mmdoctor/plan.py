@@ -8,7 +8,7 @@ longer let anything move.
 from __future__ import annotations
 
 import hashlib
-from typing import Optional
+from typing import Callable, Optional
 
 import msgspec
 
@@ -58,14 +58,12 @@ def plan(facts: Facts, matrix: Matrix, request: Request, resolution: Resolution)
     stack = resolution.stack
     if stack is None:
         return base
-    missing = _missing_extras(facts, request)
-    if not resolution.changes and not missing and target.state == "present":
-        return msgspec.structs.replace(base, status="nothing-to-do")
+    held = msgspec.structs.replace(base, constraints=_constraints(stack, request), overrides=_overrides(stack, request))
+    if not resolution.changes and not _missing_extras(facts, request, stack) and target.state == "present":
+        return msgspec.structs.replace(held, status="nothing-to-do")
     return msgspec.structs.replace(
-        base,
+        held,
         status="plan",
-        constraints=_constraints(stack, request),
-        overrides=_overrides(stack, request),
         stages=_stages(facts, matrix, request, stack, resolution.changes),
         reasons=_reasons(stack),
     )
@@ -79,21 +77,24 @@ def fingerprint(facts: Facts) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _missing_extras(facts: Facts, request: Request) -> tuple[str, ...]:
-    from packaging.requirements import Requirement
+def _extras(request: Request, stack: Stack) -> tuple[str, ...]:
+    """What is asked for besides the stack: the recipe's extra requirements and the pins of other packages."""
+    pins = (f"{name}=={version}" for name, version in request.pins.items() if name not in _parts(stack))
+    return (*request.recipe.extra, *pins)
 
+
+def _missing_extras(facts: Facts, request: Request, stack: Stack) -> tuple[str, ...]:
     missing = []
-    for text in request.recipe.extra:
-        requirement = Requirement(text)
-        have = facts.target.version(requirement.name.lower())
-        if have is None or not requirement.specifier.contains(have, prereleases=True):
+    for text in _extras(request, stack):
+        requirement = rules.declared(text, facts)
+        have = facts.target.version(requirement.name) if requirement else None
+        if requirement and (have is None or not rules.within(have, str(requirement.specifier))):
             missing.append(text)
     return tuple(missing)
 
 
-def _constraints(stack: Stack, request: Request) -> tuple[str, ...]:
-    """Every part of the stack as an exact version, so that no later stage moves an earlier pin."""
-    parts = {
+def _parts(stack: Stack) -> dict[str, Optional[str]]:
+    return {
         "torch": stack.torch.version,
         "torchvision": stack.torchvision,
         "numpy": stack.numpy,
@@ -105,6 +106,11 @@ def _constraints(stack: Stack, request: Request) -> tuple[str, ...]:
         "mmpose": stack.mmpose,
         "setuptools": stack.setuptools,
     }
+
+
+def _constraints(stack: Stack, request: Request) -> tuple[str, ...]:
+    """Every part of the stack as an exact version, so that no later stage moves an earlier pin."""
+    parts = _parts(stack)
     ours = [f"{name}=={version}" for name, version in parts.items() if version is not None]
     theirs = [f"{name}=={version}" for name, version in request.pins.items() if name not in parts]
     return (*ours, *theirs)
@@ -113,8 +119,8 @@ def _constraints(stack: Stack, request: Request) -> tuple[str, ...]:
 def _overrides(stack: Stack, request: Request) -> tuple[str, ...]:
     """Requirements that are declared and must not be followed: chumpy is never imported by mmpose (facts:
     chumpy_unused), and a second OpenCV would write over the first one's files."""
-    out = [name for name in ("opencv-python", "opencv-python-headless") if name != stack.opencv.name]
-    if not request.recipe.with_chumpy:
+    out = [name for name in rules.OPENCV_NAMES if name != stack.opencv.name]
+    if not request.recipe.with_chumpy and "chumpy" not in request.pins:
         out.append("chumpy")
     return tuple(f"{name} ; {NEVER}" for name in out)
 
@@ -127,12 +133,12 @@ def _stages(
     stages = (
         _environment(facts),
         _removals(removed),
-        _tools(matrix, stack, changed),
+        _tools(stack, changed),
         _torch(stack, changes),
         _mmcv(facts, matrix, stack, changed),
         _numpy_bound(matrix, stack, changed),
         _openmmlab(request, stack),
-        _proof(request, stack),
+        _proof(stack),
     )
     chosen = tuple(stage for stage in stages if stage is not None)
     return for_pip(chosen, matrix, stack) if request.installer == "pip" else chosen
@@ -158,7 +164,7 @@ def _removals(names: tuple[str, ...]) -> Optional[Stage]:
     return Stage(id="remove", title="remove what is in the way", steps=(step,))
 
 
-def _tools(matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[Stage]:
+def _tools(stack: Stack, changed: set[str]) -> Optional[Stage]:
     builds = "build" in (stack.mmcv.artefact.kind, stack.xtcocotools.artefact.kind)
     if not builds and "setuptools" not in changed:
         return None
@@ -195,7 +201,7 @@ def _torch(stack: Stack, changes: tuple[Change, ...]) -> Optional[Stage]:
     return Stage(id="torch", title="torch, torchvision, NumPy, OpenCV", steps=(step,), verify=verify)
 
 
-def _torch_source(stack: Stack):  # type: ignore[no-untyped-def]
+def _torch_source(stack: Stack) -> tuple[tuple[str, ...], Callable[[str], str]]:
     """The index options, and how to say an exact version there: `===` on PyPI, since `==2.13.0` would also take a
     `2.13.0+cpu` that the user's find-links offer; `==…+variant` on the torch index."""
     index = stack.torch.index
@@ -221,10 +227,19 @@ def _mmcv(facts: Facts, matrix: Matrix, stack: Stack, changed: set[str]) -> Opti
         return Stage(id="mmcv", title=f"{mmcv.name} {mmcv.version}, prebuilt wheel", steps=(step,), verify=verify)
     row = rules.mmcv_row(matrix, mmcv.name, mmcv.version)
     minutes = round((row.build_minutes_2_cores if row else 7.0) * 2 / max(facts.host.cpu_count, 1), 1)
-    build = _build(matrix, mmcv.name, mmcv.version, row.sdist_sha256 if row else None, minutes, stack, MMCV_BUILD_ENV)
+    env = {**MMCV_BUILD_ENV, **_cuda_build_env(facts, stack)}
+    build = _build(matrix, mmcv.name, mmcv.version, row.sdist_sha256 if row else None, minutes, stack, env)
     title = f"{mmcv.name} {mmcv.version}, " + ("from the wheel cache" if artefact.kind == "cached" else "compiled here")
     step = _built_step(build, artefact)
     return Stage(id="mmcv", title=title, steps=(step,), verify=verify)
+
+
+def _cuda_build_env(facts: Facts, stack: Stack) -> dict[str, str]:
+    """CUDA ops for the GPUs of this machine, also where the build sees none (a container, a login node)."""
+    if stack.torch.variant == "cpu" or not facts.gpu.devices:
+        return {}
+    archs = sorted({device.compute_capability for device in facts.gpu.devices}, key=rules.order)
+    return {"FORCE_CUDA": "1", "TORCH_CUDA_ARCH_LIST": facts.environment.get("TORCH_CUDA_ARCH_LIST", ";".join(archs))}
 
 
 def _build(
@@ -277,17 +292,14 @@ def _openmmlab(request: Request, stack: Stack) -> Stage:
         stack.mmcv.name: stack.mmcv.version,
     }
     names = [f"{name}=={version}" for name, version in parts.items() if version is not None]
-    pins = [f"{name}=={version}" for name, version in request.pins.items() if name not in parts]
-    stack_names = {"torch", "torchvision", "numpy", "setuptools"}
-    extra = [*request.recipe.extra, *(pin for pin in pins if pin.split("==")[0] not in stack_names)]
     why = "under constraints that hold every earlier stage; one OpenCV; without chumpy, which mmpose never imports"
-    step = Step(argv=(*UV, *UNDER_CONSTRAINTS, *names, *extra), why=why)
+    step = Step(argv=(*UV, *UNDER_CONSTRAINTS, *names, *_extras(request, stack)), why=why)
     return Stage(
         id="openmmlab", title="mmengine, mmdet, mmpose", steps=(step,), verify=("MML001", "MML002", "MML003", "MML004")
     )
 
 
-def _proof(request: Request, stack: Stack) -> Stage:
+def _proof(stack: Stack) -> Stage:
     check = Step(argv=("mmdoctor", "check", "--deep", "--env", "{env}"), why="every check on the result")
     steps: tuple[Step, ...] = (check,)
     if not stack.mmpose.startswith("0."):

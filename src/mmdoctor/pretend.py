@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
-import msgspec
+from msgspec.structs import replace
 
 from mmdoctor.errors import UsageError
-from mmdoctor.model import Distribution, Facts, GpuDevice, Index, Tool, TorchBuild, Unknown
+from mmdoctor.model import Distribution, Facts, GpuDevice, Index, Target, Tool, TorchBuild, Unknown
 
 VERSION = re.compile(r"^\d+(\.\d+)*(\+\w+)?$")
-SYSTEMS = ("linux", "windows", "macos")
-MACHINES = ("x86_64", "aarch64", "arm64")
+INSTALLED = re.compile(r"^[\w.+!-]+$")
 GIGABYTE = 1024**3
-# Whose answer about the network is not the other machine's.
+PYTHON = re.compile(r"^\d+\.\d+(\.\d+)?$")
+CAPABILITY = re.compile(r"^\d+\.\d$")
+# With one of these it is another machine, and what is reachable from here says nothing about it.
 MOVES_MACHINE = frozenset({"python", "os", "machine", "glibc", "driver", "gpu"})
 
 
@@ -28,105 +29,126 @@ def _version(key: str, value: str) -> str:
     return value
 
 
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise _wrong(key, value, " or ".join(choices))
-    return value
+def _version_or_none(key: str, value: str) -> Optional[str]:
+    return None if value == "none" else _version(key, value)
 
 
-def _python(facts: Facts, value: str) -> Facts:
-    version = _version("python", value)
-    whole = version if version.count(".") > 1 else f"{version}.0"
-    target = facts.target
-    # Another interpreter is another environment: what is installed here says nothing about it.
-    bare = msgspec.structs.replace(target, python=whole, state="absent", distributions=(), torch=None, base_prefix="")
-    return msgspec.structs.replace(facts, target=bare, imports=(), wheels=())
+def _versions(key: str, value: str) -> tuple[str, ...]:
+    return () if value == "none" else tuple(_version(key, part) for part in value.split(","))
 
 
-def _host(field: str, read: Callable[[str], object]) -> Callable[[Facts, str], Facts]:
-    def change(facts: Facts, value: str) -> Facts:
-        return msgspec.structs.replace(facts, host=msgspec.structs.replace(facts.host, **{field: read(value)}))
+def _one_of(*choices: str) -> Callable[[str, str], str]:
+    def read(key: str, value: str) -> str:
+        if value not in choices:
+            raise _wrong(key, value, " or ".join(choices))
+        return value
 
-    return change
-
-
-def _driver(facts: Facts, value: str) -> Facts:
-    driver = None if value == "none" else _version("driver", value)
-    return msgspec.structs.replace(facts, gpu=msgspec.structs.replace(facts.gpu, driver=driver, source="pretended"))
+    return read
 
 
-def _gpu(facts: Facts, value: str) -> Facts:
-    capabilities = [] if value == "none" else value.split(",")
-    devices = tuple(
-        GpuDevice(name=f"GPU of compute capability {c}", compute_capability=_version("gpu", c), memory_bytes=0)
-        for c in capabilities
-    )
-    reason = None if devices else "pretended"
-    return msgspec.structs.replace(facts, gpu=msgspec.structs.replace(facts.gpu, devices=devices, reason=reason))
+def _bytes(key: str, value: str) -> int:
+    return int(float(_version(key, value)) * GIGABYTE)
 
 
-def _tool(name: str) -> Callable[[Facts, str], Facts]:
-    def change(facts: Facts, value: str) -> Facts:
-        tool = None if value == "none" else Tool(path=name, version=_version(name, value))
-        return msgspec.structs.replace(facts, toolchain=msgspec.structs.replace(facts.toolchain, **{name: tool}))
-
-    return change
-
-
-def _installed(facts: Facts, value: str) -> Facts:
+def _packages(key: str, value: str) -> dict[str, str]:
     packages: dict[str, str] = {}
     for text in filter(None, (part.strip() for part in value.split(","))):
         name, separator, version = text.partition("==")
         if not separator or not version:
-            raise _wrong("installed", value, "NAME==VERSION, separated by commas")
+            raise _wrong(key, value, "NAME==VERSION, separated by commas")
         packages[re.sub(r"[-_.]+", "-", name).lower()] = version
+    return packages
+
+
+def _python(facts: Facts, version: str) -> Facts:
+    whole = version if version.count(".") > 1 else f"{version}.0"
+    # Another interpreter is another environment: what is installed here says nothing about it.
+    bare = Target(requested=facts.target.requested, state="absent", python=whole)
+    return replace(facts, target=bare, imports=(), extension=None, smoke=(), wheels=())
+
+
+def _host(field: str) -> Callable[[Facts, Any], Facts]:
+    return lambda facts, value: replace(facts, host=replace(facts.host, **{field: value}))
+
+
+def _memory(facts: Facts, size: int) -> Facts:
+    return replace(facts, host=replace(facts.host, memory_total_bytes=size, memory_available_bytes=size))
+
+
+def _driver(facts: Facts, driver: Optional[str]) -> Facts:
+    return replace(facts, gpu=replace(facts.gpu, driver=driver, source="pretended"))
+
+
+def _gpu(facts: Facts, capabilities: tuple[str, ...]) -> Facts:
+    devices = tuple(
+        GpuDevice(name=f"GPU of compute capability {c}", compute_capability=c, memory_bytes=0) for c in capabilities
+    )
+    return replace(facts, gpu=replace(facts.gpu, devices=devices, reason=None if devices else "pretended"))
+
+
+def _tool(name: str) -> Callable[[Facts, Optional[str]], Facts]:
+    def change(facts: Facts, version: Optional[str]) -> Facts:
+        tool = None if version is None else Tool(path=name, version=version)
+        return replace(facts, toolchain=replace(facts.toolchain, **{name: tool}))
+
+    return change
+
+
+def _installed(facts: Facts, packages: dict[str, str]) -> Facts:
     distributions = tuple(Distribution(name=name, version=version) for name, version in sorted(packages.items()))
     torch: Optional[TorchBuild] = None
     if "torch" in packages:
         digits = re.search(r"\+cu(\d+)(\d)$", packages["torch"])
         torch = TorchBuild(version=packages["torch"], cuda=f"{digits[1]}.{digits[2]}" if digits else None)
-    target = msgspec.structs.replace(
-        facts.target,
+    target = Target(
+        requested=facts.target.requested,
         state="present",
-        problem=None,
+        prefix=facts.target.prefix,
+        python=facts.target.python,
         distributions=distributions,
         torch=torch,
         torchvision_build=packages.get("torchvision"),
-        leftovers=(),
-        shadowed=(),
     )
-    return msgspec.structs.replace(facts, target=target, imports=(), quick=True, extension=None)
+    return replace(facts, target=target, imports=(), quick=True, extension=None, smoke=())
 
 
-CHANGES: dict[str, Callable[[Facts, str], Facts]] = {
-    "python": _python,
-    "os": _host("os", lambda value: _one_of("os", value, SYSTEMS)),
-    "machine": _host("machine", lambda value: _one_of("machine", value, MACHINES)),
-    "glibc": _host("glibc", lambda value: _version("glibc", value)),
-    "ram_gb": _host("memory_total_bytes", lambda value: int(float(_version("ram_gb", value)) * GIGABYTE)),
-    "driver": _driver,
-    "gpu": _gpu,
-    "nvcc": _tool("nvcc"),
-    "gcc": _tool("gcc"),
-    "installed": _installed,
+# How each value is read, and what it changes; in the order in which they are laid over the facts.
+CHANGES: dict[str, tuple[Callable[[str, str], Any], Callable[[Facts, Any], Facts]]] = {
+    "python": (_version, _python),
+    "os": (_one_of("linux", "windows", "macos"), _host("os")),
+    "machine": (_one_of("x86_64", "aarch64", "arm64"), _host("machine")),
+    "glibc": (_version, _host("glibc")),
+    "ram_gb": (_bytes, _memory),
+    "driver": (_version_or_none, _driver),
+    "gpu": (_versions, _gpu),
+    "nvcc": (_version_or_none, _tool("nvcc")),
+    "gcc": (_version_or_none, _tool("gcc")),
+    "installed": (_packages, _installed),
 }
 
 
-def pretend(facts: Facts, settings: tuple[str, ...]) -> Facts:
-    """Facts with `KEY=VALUE` settings laid over them; UsageError for an unknown key or a value it cannot have.
-
-    The network of a machine that is not here is unknown: its indexes become an assumption.
-    """
-    chosen: dict[str, str] = {}
+def read(settings: tuple[str, ...]) -> dict[str, Any]:
+    """`KEY=VALUE` settings as values by key; UsageError for an unknown key or a value it cannot have."""
+    values: dict[str, Any] = {}
     for setting in settings:
         key, separator, value = setting.partition("=")
         if key not in CHANGES or not separator:
             raise UsageError(f"--pretend {setting}: expected one of {', '.join(f'{key}=…' for key in CHANGES)}")
-        chosen[key] = value
-    for key in sorted(chosen, key=lambda key: list(CHANGES).index(key)):
-        facts = CHANGES[key](facts, chosen[key])
-    if MOVES_MACHINE & chosen.keys():
+        values[key] = CHANGES[key][0](key, value)
+    return values
+
+
+def pretend(facts: Facts, settings: tuple[str, ...]) -> Facts:
+    """Facts with `KEY=VALUE` settings laid over them, which are named in `pretended`; UsageError as `read`.
+
+    The network of a machine that is not here is unknown: its indexes become an assumption.
+    """
+    values = read(settings)
+    for key, (_, change) in CHANGES.items():
+        if key in values:
+            facts = change(facts, values[key])
+    if MOVES_MACHINE & values.keys():
         away = Unknown(unknown="a pretended machine")
         indexes = tuple(Index(name=i.name, url=i.url, reachable=away) for i in facts.indexes)
-        facts = msgspec.structs.replace(facts, indexes=indexes, wheels=())
-    return msgspec.structs.replace(facts, pretended=tuple(f"{key}={value}" for key, value in chosen.items()))
+        facts = replace(facts, indexes=indexes, wheels=())
+    return replace(facts, pretended=settings)

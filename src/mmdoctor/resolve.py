@@ -7,10 +7,9 @@ enumerated in full and nothing is pruned by guess.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
-import msgspec
-from packaging.requirements import InvalidRequirement, Requirement
+from msgspec.structs import replace
 
 from mmdoctor import rules
 from mmdoctor.candidates import (
@@ -22,6 +21,7 @@ from mmdoctor.candidates import (
     TorchCandidate,
     mmcv_candidates,
     numeric_candidates,
+    opencv_stays,
     openmmlab_candidates,
     torch_candidates,
 )
@@ -32,9 +32,12 @@ from mmdoctor.model import (
     Cost,
     Facts,
     MmcvChoice,
+    Rejection,
     Request,
     Resolution,
     Stack,
+    Tool,
+    Unknown,
 )
 
 EVIDENCE = ("tested", "documented", "derived")
@@ -43,7 +46,8 @@ OTHER_PYTHONS = ("3.11", "3.10", "3.9", "3.12", "3.8", "3.13", "3.7")
 
 
 class Weight(NamedTuple):
-    """What a stack costs, compared from the first field on; see docs/design.md for the order."""
+    """What a stack costs, compared from the first field on; see docs/design.md for the order. `changes` counts what
+    is installed and moves or goes, not what is added: a new environment is to get the best, not the least."""
 
     gpu_left_idle: int
     others_broken: int
@@ -73,7 +77,7 @@ def resolve(facts: Facts, matrix: Matrix, request: Request) -> Resolution:
     best = min(_solutions(world), key=lambda solution: solution.weight, default=None)
     rejected = tuple(world.rejected.values())
     if best is None:
-        conflict = _conflict(facts, matrix, request)
+        conflict = _conflict(world)
         nothing = Cost(download_bytes=0, build_minutes=0.0)
         return Resolution(stack=None, changes=(), rejected=rejected, assumptions=(), cost=nothing, conflict=conflict)
     cost = Cost(
@@ -96,17 +100,23 @@ def _solutions(world: Situation) -> Iterator[Solution]:
         for mmcv in mmcv_candidates(world, torch):
             if mmcv.row.version not in around:
                 around[mmcv.row.version] = tuple(openmmlab_candidates(world, mmcv.row))
-            if not around[mmcv.row.version]:
+            setuptools = _setuptools(world, torch, mmcv)
+            if not around[mmcv.row.version] or setuptools is None:
                 continue
             if not numeric[torch.row.numpy]:
                 numeric[torch.row.numpy] = tuple(numeric_candidates(world, torch.row))
             for lab in around[mmcv.row.version]:
                 for number in numeric[torch.row.numpy]:
-                    yield _solution(world, torch, mmcv, lab, number)
+                    yield _solution(world, torch, mmcv, lab, number, setuptools)
 
 
 def _solution(
-    world: Situation, torch: TorchCandidate, mmcv: MmcvCandidate, lab: OpenmmlabCandidate, number: NumericCandidate
+    world: Situation,
+    torch: TorchCandidate,
+    mmcv: MmcvCandidate,
+    lab: OpenmmlabCandidate,
+    number: NumericCandidate,
+    setuptools: str,
 ) -> Solution:
     stack = Stack(
         python=world.python,
@@ -119,7 +129,7 @@ def _solution(
         numpy=number.numpy,
         xtcocotools=BinaryChoice(version=number.xtcocotools, artefact=number.artefact),
         opencv=number.opencv,
-        setuptools=_setuptools(world, torch, mmcv),
+        setuptools=setuptools,
         evidence=_evidence(world, torch, mmcv, lab, number),  # type: ignore[arg-type]
     )
     changes = _changes(world, stack, torch)
@@ -127,7 +137,7 @@ def _solution(
     weight = Weight(
         gpu_left_idle=int(world.has_gpu and cpu),
         others_broken=_others_broken(world, stack),
-        changes=len(changes),
+        changes=sum(change.old is not None for change in changes),
         soft_ranges=lab.soft,
         builds=(mmcv.artefact.kind == "build") + (number.artefact.kind == "build"),
         variant_misfit=int(not world.has_gpu and not cpu),
@@ -139,24 +149,32 @@ def _solution(
     return Solution(weight, stack, changes, torch)
 
 
-def _setuptools(world: Situation, torch: TorchCandidate, mmcv: MmcvCandidate) -> str:
-    """The setuptools that stays in the environment: it must build what is built, and keep pkg_resources for mmengine."""
+def _setuptools(world: Situation, torch: TorchCandidate, mmcv: MmcvCandidate) -> Optional[str]:
+    """The setuptools of the stack: it keeps pkg_resources for mmengine, and builds what is built. None when the one
+    that was asked for does not."""
     tools = rules.build_tools(world.matrix, torch.row.release)
-    installed = world.installed.get("setuptools")
-    pin = tools.setuptools_pin if tools else "69.5.1"
-    if installed is None or not rules.within(installed, SETUPTOOLS_WITH_PKG_RESOURCES):
-        return pin
-    if mmcv.artefact.kind == "build" and tools is not None and not rules.within(installed, tools.setuptools):
-        return pin
-    return installed if rules.within(installed, torch.row.setuptools) else pin
+    ranges = [SETUPTOOLS_WITH_PKG_RESOURCES, torch.row.setuptools]
+    if mmcv.artefact.kind == "build" and tools is not None:
+        ranges.append(tools.setuptools)
+    pin = world.request.pins.get("setuptools")
+    for version in (world.installed.get("setuptools"), tools.setuptools_pin if tools else "69.5.1", pin):
+        if version is None or not world.allows("setuptools", version):
+            continue
+        broken = [text for text in ranges if not rules.within(version, text)]
+        if not broken:
+            return version
+        why = "mmengine needs its pkg_resources, torch and the builds their range"
+        world.reject(f"setuptools {version}", "setuptools", f"setuptools {broken[0]}", version, why)
+    return None
 
 
 def _evidence(
     world: Situation, torch: TorchCandidate, mmcv: MmcvCandidate, lab: OpenmmlabCandidate, number: NumericCandidate
 ) -> str:
     """`tested` if this torch minor with this mmcv, mmdet, mmpose and NumPy generation was really brought up on this
-    Python; `documented` if the mmcv wheel for it is published; else `derived` from rules."""
-    for row in world.matrix.stacks:
+    Python (all of them on Linux x86_64); `documented` if the mmcv wheel for it is published; else `derived`."""
+    here = (world.facts.host.os, world.facts.host.machine) == ("linux", "x86_64")
+    for row in world.matrix.stacks if here else ():
         same = (
             row.outcome == "works"
             and rules.minor(row.python) == rules.minor(world.python)
@@ -175,6 +193,7 @@ def _age(stack: Stack) -> tuple[float, ...]:
     """Negated versions, so that newer is cheaper; torch first, then the rest by how much they matter."""
     texts = (
         stack.torch.version,
+        stack.torchvision or "0",
         stack.mmpose,
         stack.mmdet or "0",
         stack.mmcv.version,
@@ -199,7 +218,7 @@ def _changes(world: Situation, stack: Stack, torch: TorchCandidate) -> tuple[Cha
     mmcv, xtcocotools = stack.mmcv.artefact, stack.xtcocotools.artefact
     parts = (
         ("numpy", stack.numpy, world.sound("numpy", "numpy"), ""),
-        (stack.opencv.name, stack.opencv.version, world.sound(stack.opencv.name, "cv2"), ""),
+        (stack.opencv.name, stack.opencv.version, opencv_stays(world, stack.opencv.name, stack.numpy), ""),
         (stack.mmcv.name, stack.mmcv.version, mmcv.kind == "installed", f"{built.get(mmcv.kind)}: {mmcv.reason}"),
         (
             "xtcocotools",
@@ -257,11 +276,8 @@ def _foreign_requirements(world: Situation) -> tuple[tuple[str, str], ...]:
     found = []
     for distribution in world.facts.target.distributions:
         for text in distribution.requires if distribution.name not in ours else ():
-            try:
-                requirement = Requirement(text)
-            except InvalidRequirement:
-                continue  # old metadata that pip itself ignores
-            if requirement.name in coupled and str(requirement.specifier) and "extra" not in str(requirement.marker):
+            requirement = rules.declared(text, world.facts)
+            if requirement is not None and requirement.name in coupled and str(requirement.specifier):
                 found.append((requirement.name, str(requirement.specifier)))
     world.__dict__["foreign_requirements"] = tuple(found)
     return tuple(found)
@@ -270,14 +286,17 @@ def _foreign_requirements(world: Situation) -> tuple[tuple[str, str], ...]:
 def _assumptions(world: Situation, best: Solution) -> tuple[str, ...]:
     said = [f"pretended: {key}" for key in world.facts.pretended]
     stack = best.stack
-    used = {"pypi"}
+    used = {"pypi"} if best.changes else set()
     if stack.mmcv.artefact.kind == "wheel":
         used.add("openmmlab")
     if stack.torch.index.startswith("http"):
         used.add("torch")
     for index in world.facts.indexes:
-        if index.name in used and index.reachable is not True and index.reachable is not False:
+        if index.name in used and index.reachable is False:
+            said.append(f"{index.url} does not answer ({index.reason}); what it has must be in the installer's cache")
+        elif index.name in used and isinstance(index.reachable, Unknown):
             said.append(f"{index.url} answers (not looked at: {index.reachable.unknown})")
+    said += _about_gpu(world, best) if world.has_gpu else []
     if not world.has_gpu and stack.torch.variant != "cpu" and not best.torch.keep_torch:
         size = best.torch.download_mb / 1000
         asked = world.index("torch")
@@ -285,6 +304,10 @@ def _assumptions(world: Situation, best: Solution) -> tuple[str, ...]:
         why = f" because {asked.url} does not answer ({asked.reason})" if asked and silent else ""
         runs = f"torch's {stack.torch.variant} build runs on the CPU too and is taken{why}"
         said.append(f"there is no GPU here; {runs}: {size:.1f} GB")
+    if stack.opencv.name == "opencv-python" and world.facts.host.os == "linux" and world.facts.host.libgl is not True:
+        said.append("the GUI build of OpenCV needs the system's libGL.so.1, which was not found here")
+    if best.weight.builds and world.facts.toolchain.gcc is None:
+        said.append("there is a C++ compiler (not looked for)")
     if best.weight.soft_ranges:
         said.append("a range that a [mim] extra only declares does not hold; nothing asserts it at import")
     if best.weight.others_broken:
@@ -292,46 +315,111 @@ def _assumptions(world: Situation, best: Solution) -> tuple[str, ...]:
     return tuple(said)
 
 
+def _about_gpu(world: Situation, best: Solution) -> Iterator[str]:
+    """What is taken for granted of the GPU, or why it stays idle."""
+    torch, gpu = best.stack.torch, world.facts.gpu
+    if torch.variant == "cpu":
+        in_the_way = ("variant", "driver", "gpu-arch", "nvcc", "gcc", "compiler", "no-build", "index:openmmlab")
+        facts = dict.fromkeys(r.fact for r in world.rejected.values() if r.fact in in_the_way)
+        yield f"the GPU stays idle: every CUDA build of torch is out; see the rejections: {', '.join(facts)}"
+        return
+    floor = rules.driver_floor(world.matrix, torch.variant, world.facts.host.os)
+    if not isinstance(gpu.driver, str) and floor is not None:
+        yield f"the driver is {floor} or newer (which one was not seen)"
+    for device in gpu.devices:
+        capability = device.compute_capability
+        holds = rules.holds_code_for(world.matrix, torch.version, torch.variant, world.facts.host, capability)
+        if holds is None:
+            yield f"torch {torch.version}+{torch.variant} holds code for {capability} (the matrix does not know)"
+
+
 # ------------------------------------------------------------------------------------------------- when nothing fits
 
 
-def _conflict(facts: Facts, matrix: Matrix, request: Request) -> str:
-    """Which single constraint, or which Python, stands in the way, and what would be chosen without it."""
-    recipe = request.recipe
+def _conflict(world: Situation) -> str:
+    """What excludes every stack: each constraint whose removal alone would help, with the fact behind it and what
+    would be chosen then; and the Python that would do."""
+    python = world.python
+    if not python:
+        return "the target's interpreter does not answer, so its Python is not known"
     said = []
-    for name in request.pins:
+    for text, facts, request in _loosened(world):
+        loose = _try(facts, world.matrix, request)
+        if loose is not None:
+            said.append(f"{text} {_short(loose)}")
+    pins = ", ".join(f"{name}=={version}" for name, version in world.request.pins.items())
+    loose = _try(world.facts, world.matrix, replace(world.request, pins={})) if pins and not said else None
+    if loose is not None:
+        said.append(f"your pins {pins} exclude every stack together; without them {_short(loose)}")
+    for other in OTHER_PYTHONS:
+        target = replace(world.facts.target, python=f"{other}.0", distributions=(), torch=None, torchvision_build=None)
+        facts = replace(world.facts, target=target, imports=(), wheels=())
+        loose = _try(facts, world.matrix, world.request) if other != rules.minor(python) else None
+        if loose is not None:
+            said.append(f"with Python {other} in place of {python}, {_short(loose)}")
+            break
+    if said:
+        return "; ".join(said)
+    facts_against = [r for r in world.rejected.values() if r.fact != "constraint"] or list(world.rejected.values())
+    shown = "; ".join(f"{r.candidate}{_because(r)}" for r in facts_against[:3])
+    return f"no stack satisfies, and no single constraint explains it: {shown or 'see the rejections'}"
+
+
+def _loosened(world: Situation) -> Iterator[tuple[str, Facts, Request]]:
+    """The question with one constraint or one fact less, and the beginning of the sentence that says which."""
+    facts, request, recipe = world.facts, world.request, world.recipe
+    for name, version in request.pins.items():
         pins = {key: value for key, value in request.pins.items() if key != name}
-        loose = _try(facts, matrix, msgspec.structs.replace(request, pins=pins))
-        said += (
-            [f"your pin {name}=={request.pins[name]} excludes every stack; without it {_short(loose)}"] if loose else []
-        )
+        why = _why(world, name, version)
+        yield f"your pin {name}=={version} excludes every stack{why}; without it", facts, replace(request, pins=pins)
     for name, text in recipe.packages.items():
-        rest = {key: value for key, value in recipe.packages.items() if key != name}
-        loose = _try(
-            facts, matrix, msgspec.structs.replace(request, recipe=msgspec.structs.replace(recipe, packages=rest))
-        )
-        said += (
-            [f"{recipe.name} wants {name}{text}, which no stack here has; without it {_short(loose)}"] if loose else []
-        )
-    if request.torch_variants or recipe.torch_variant:
-        free = msgspec.structs.replace(recipe, torch_variant=None)
-        loose = _try(facts, matrix, msgspec.structs.replace(request, torch_variants=(), recipe=free))
-        asked = ", ".join(request.torch_variants) or recipe.torch_variant
-        said += [f"the torch variant {asked} excludes every stack; without it {_short(loose)}"] if loose else []
+        packages = {key: value for key, value in recipe.packages.items() if key != name}
+        why = _why(world, name, text[2:]) if text.startswith("==") else ""
+        freer = replace(request, recipe=replace(recipe, packages=packages))
+        yield f"recipe {recipe.name} wants {name}{text}, which excludes every stack{why}; without it", facts, freer
+    if request.torch_variants:
+        asked = " or ".join(request.torch_variants)
+        yield f"--torch-variant {asked} excludes every stack; without it", facts, replace(request, torch_variants=())
+    for field, free in (("python", ">=2"), ("torch_variant", None), ("opencv", None), ("driver", None)):
+        asked_for = getattr(recipe, field)
+        if asked_for is not None:
+            freer = replace(request, recipe=replace(recipe, **{field: free}))
+            what = f"{field.replace('_', ' ')} {asked_for}"
+            yield f"recipe {recipe.name} is for {what}, which excludes every stack; without it", facts, freer
     if not request.allow_build:
-        loose = _try(facts, matrix, msgspec.structs.replace(request, allow_build=True))
-        if loose:
-            said.append(
-                f"--no-build excludes every stack; with a compile of {loose.cost.build_minutes:g} minutes {_short(loose)}"
-            )
-    for python in OTHER_PYTHONS:
-        if python != rules.minor(facts.target.python):
-            target = msgspec.structs.replace(facts.target, python=f"{python}.0", distributions=(), torch=None)
-            loose = _try(msgspec.structs.replace(facts, target=target, wheels=()), matrix, request)
-            if loose:
-                said.append(f"with Python {python} {_short(loose)}")
-                break
-    return "; ".join(said) or "no single constraint explains it: see the rejections"
+        yield "--no-build excludes every stack; without it", facts, replace(request, allow_build=True)
+    if facts.toolchain.gcc is None:
+        compiler = Tool(path="gcc", version=None)
+        text = "no stack comes without compiling, and there is no C++ compiler; with one"
+        yield text, replace(facts, toolchain=replace(facts.toolchain, gcc=compiler)), request
+    silent = [index for index in facts.indexes if index.reachable is False]
+    for index in silent:
+        rest = tuple(other for other in facts.indexes if other != index)
+        yield f"{index.url} does not answer ({index.reason}); if it did,", replace(facts, indexes=rest), request
+    if isinstance(facts.gpu.driver, str):
+        newer = replace(facts, gpu=replace(facts.gpu, driver=None))
+        yield f"driver {facts.gpu.driver} is too old; with a newer one", newer, request
+    if facts.host.os == "linux":
+        glibc = facts.host.glibc
+        text = f"glibc {glibc} is too old; with a newer one" if glibc else "the C library is not glibc; with glibc"
+        yield text, replace(facts, host=replace(facts.host, glibc="99")), request
+
+
+def _why(world: Situation, name: str, version: str) -> str:
+    """The fact that rejected this very version: its own, else that of a partner, else that of what it stands beside."""
+    text = f"{name} {rules.public(version)}"
+    rejections = [r for r in world.rejected.values() if r.fact != "constraint" or r.candidate.count(" ") == 0]
+    tests: tuple[Callable[[Rejection], bool], ...] = (
+        lambda r: r.candidate == text or r.wanted == f"{name}=={version}",
+        lambda r: r.candidate.endswith(f" with {text}"),
+        lambda r: r.candidate.startswith((f"{text} ", f"{text}+")),
+    )
+    found = next((rejection for test in tests for rejection in rejections if test(rejection)), None)
+    return f" ({found.candidate}{_because(found)})" if found else ""
+
+
+def _because(rejection: Rejection) -> str:
+    return f": {rejection.why}, wanted {rejection.wanted}, seen {rejection.observed}"
 
 
 def _try(facts: Facts, matrix: Matrix, request: Request) -> Optional[Resolution]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Optional, Union
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from mmdoctor.matrix_model import (
@@ -19,18 +22,23 @@ from mmdoctor.matrix_model import (
     ToolRow,
     TorchRow,
 )
-from mmdoctor.model import Host
+from mmdoctor.model import Distribution, Facts, Host
 
 MMCV_NAMES = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv")
+ARM = ("aarch64", "arm64")
 OPENCV_NAMES = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
+@cache
 def within(version: str, specifier: Optional[str]) -> bool:
     """Whether a version satisfies a PEP 440 range; pre-releases count, None allows everything.
 
-    `==2.1.0` accepts `2.1.0+cu118`, not the reverse.
+    `==2.1.0` accepts `2.1.0+cu118`, not the reverse. A text that is no version is in no range.
     """
-    return specifier is None or SpecifierSet(specifier).contains(version, prereleases=True)
+    try:
+        return specifier is None or SpecifierSet(specifier).contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def public(version: str) -> str:
@@ -43,6 +51,7 @@ def minor(version: str) -> str:
     return ".".join(public(version).split(".")[:2])
 
 
+@cache
 def order(version: str) -> Version:
     """The sort key of a version; a text that is no version sorts first."""
     try:
@@ -53,7 +62,7 @@ def order(version: str) -> Version:
 
 def variant_of(version: str, cuda: Optional[str]) -> str:
     """The variant of a torch build: its local label, else its build CUDA (`12.1` → `cu121`), else `cpu`."""
-    label = version.partition("+")[2]
+    label = version.partition("+")[2].partition(".")[0]  # `cu117.with.pypi.cudnn` is cu117
     if label.startswith("cu") or label == "cpu":
         return label
     return "cpu" if not cuda else "cu" + cuda.replace(".", "")
@@ -101,16 +110,41 @@ def wheel_pythons(row: Union[TorchRow, BinaryRow], host: Host) -> tuple[str, ...
     if host.os == "windows":
         return row.python_windows
     if host.os == "macos":
-        return row.python_macos_arm64 if host.machine == "arm64" else row.python_macos_x86_64
-    return row.python_aarch64 if host.machine == "aarch64" else row.python
+        return row.python_macos_arm64 if host.machine in ARM else row.python_macos_x86_64
+    return row.python_aarch64 if host.machine in ARM else row.python
 
 
 def pypi_variant(row: TorchRow, host: Host) -> str:
     """The variant that PyPI's wheel of this release is, on this machine (Windows and macOS wheels are CPU builds)."""
     if host.os != "linux":
         return "cpu"
-    cuda = row.pypi_cuda_aarch64 if host.machine == "aarch64" else row.pypi_cuda
+    cuda = row.pypi_cuda_aarch64 if host.machine in ARM else row.pypi_cuda
     return "cpu" if cuda is None else "cu" + cuda.replace(".", "")
+
+
+def torch_variant(matrix: Matrix, facts: Facts) -> Optional[str]:
+    """The variant of the installed torch; None without torch.
+
+    A pretended list says `torch==2.1.2` and means PyPI's wheel: a label or a build CUDA is only read from files.
+    """
+    torch = facts.target.torch
+    if torch is None:
+        return None
+    row = torch_row(matrix, torch.version)
+    if row is not None and "+" not in torch.version and any(key.startswith("installed=") for key in facts.pretended):
+        return pypi_variant(row, facts.host)
+    return variant_of(torch.version, torch.cuda)
+
+
+def prebuilt(distribution: Distribution, row: Optional[BinaryRow], facts: Facts) -> bool:
+    """Whether an installed binary came from a wheel of the index, not from a build here (`linux_x86_64` in its tag).
+
+    Of a pretended distribution there is no tag: it is the wheel where one exists.
+    """
+    if distribution.tag is not None:
+        return "-linux_" not in distribution.tag
+    pretended = row is not None and not distribution.folder
+    return pretended and minor(facts.target.python) in wheel_pythons(row, facts.host)  # type: ignore[arg-type]
 
 
 def driver_floor(matrix: Matrix, variant: str, os_name: str) -> Optional[str]:
@@ -134,9 +168,9 @@ def _numbers(text: str) -> tuple[int, ...]:
 def holds_code_for(matrix: Matrix, release: str, variant: str, host: Host, capability: str) -> Optional[bool]:
     """Whether torch's binary holds code that runs on a GPU: its own machine code, one of the same major that runs
     there, or PTX of a lower capability. None when the matrix has no row for that binary."""
-    platform = f"{host.os}_{host.machine}"
-    rows = [row for row in matrix.archs if row.torch == public(release) and row.platform in (platform, host.os)]
-    row = next((row for row in rows if row.variant == variant), None)
+    platform = f"{host.os}_{'aarch64' if host.machine in ARM else host.machine}"
+    rows = (row for row in matrix.archs if row.torch == public(release) and row.variant == variant)
+    row = next((row for row in rows if row.platform in (platform, host.os)), None)
     gpu = gpu_row(matrix, capability)
     if row is None or gpu is None:
         return None
@@ -152,7 +186,7 @@ def mmcv_wheel(
 
     The index has x86_64 wheels only, for Linux, Windows and macOS (facts: `no wheel … nor for Linux aarch64`).
     """
-    if host.machine not in ("x86_64", "amd64") and host.os == "linux":
+    if host.machine in ARM:
         return None
     built = mmcv_row(matrix, package, version)
     for row in matrix.mmcv_wheels:
@@ -161,6 +195,19 @@ def mmcv_wheel(
             pythons = row.python.get(version, built.wheel_python if built else ())
             return row if minor(python) in pythons else None
     return None
+
+
+def gcc_limit(matrix: Matrix, nvcc: str) -> Optional[str]:
+    """The first gcc that an nvcc refuses; None when the matrix does not know it."""
+    return next((row.gcc_below for row in matrix.compilers if minor(nvcc) in row.cuda), None)
+
+
+def nvcc_floor(matrix: Matrix, capability: str) -> Optional[str]:
+    """The oldest CUDA with which a torch was built for this GPU or one whose code it runs; None when none is known."""
+    gpu = gpu_row(matrix, capability)
+    usable = {capability, *(gpu.runs_on_sass_of if gpu else ())}
+    builds = (cuda_of(row.variant) for row in matrix.archs if usable & set(row.sass))
+    return min((cuda for cuda in builds if cuda), key=order, default=None)
 
 
 def fixups_for(matrix: Matrix, package: str, version: str, torch: Optional[str], python: str) -> tuple[FixupRow, ...]:
@@ -180,6 +227,44 @@ def fixups_for(matrix: Matrix, package: str, version: str, torch: Optional[str],
 def build_tools(matrix: Matrix, torch: str) -> Optional[ToolRow]:
     """The setuptools that torch's cpp_extension and mmcv's setup.py both live with."""
     return next((row for row in matrix.tools if within(public(torch), row.torch)), None)
+
+
+def declared(text: str, facts: Facts) -> Optional[Requirement]:
+    """A declared requirement, its name normalised, as far as it applies to the target; None for that of an extra, of
+    another platform or Python, or for a text that pip itself ignores."""
+    if "extra ==" in text:  # the most of them, and parsing takes its time
+        return None
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        return None
+    marker = requirement.marker
+    if marker is not None and ("extra" in str(marker) or not marker.evaluate(_markers(facts))):
+        return None
+    requirement.name = canonicalize_name(requirement.name)
+    return requirement
+
+
+def _markers(facts: Facts) -> dict[str, str]:
+    """PEP 508's environment of the target, not of the interpreter that mmdoctor runs on."""
+    host, target = facts.host, facts.target
+    sys_platform, system = {"windows": ("win32", "Windows"), "macos": ("darwin", "Darwin")}.get(
+        host.os, ("linux", "Linux")
+    )
+    return {
+        "extra": "",
+        "implementation_name": target.implementation,
+        "implementation_version": target.python,
+        "os_name": "nt" if host.os == "windows" else "posix",
+        "platform_machine": "AMD64" if host.os == "windows" and host.machine == "x86_64" else host.machine,
+        "platform_python_implementation": "CPython" if target.implementation == "cpython" else "PyPy",
+        "platform_release": "",
+        "platform_system": system,
+        "platform_version": "",
+        "python_full_version": target.python,
+        "python_version": minor(target.python),
+        "sys_platform": sys_platform,
+    }
 
 
 def numpy_generation(version: str) -> str:

@@ -6,7 +6,6 @@ And the trap beside it: pip's own cache holds an mmcv that was compiled against 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,13 +30,13 @@ def poisoned(demo: Path, pip_cache: Path, scratch: Path) -> Path:
         "CFLAGS": "-g0 -O0",
         "PATH": f"{demo / 'bin'}:{os.environ['PATH']}",
     }
-    build = ("-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "mmcv==2.1.0", "-w", str(scratch / "trap"))
-    run(str(demo / "bin" / "python"), *build, environment=settings)
+    build = ("-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", str(scratch / "trap"))
+    run(str(demo / "bin" / "python"), *build, "mmcv==2.1.0", environment=settings)
     return pip_cache
 
 
 @pytest.fixture(scope="module")
-def natural(scratch: Path, pip_cache: Path) -> Iterator[Path]:
+def natural(scratch: Path, pip_cache: Path) -> Path:
     """torch 2.13.0 as pip finds it, mmcv 2.2.0, and the newest of the rest."""
     env = scratch / "natural"
     base = which("python3.11") or which("python3") or "python3"
@@ -49,7 +48,7 @@ def natural(scratch: Path, pip_cache: Path) -> Iterator[Path]:
     run(*pip, "--no-build-isolation", "mmcv==2.2.0", environment={**settings, "MMCV_WITH_OPS": "1"})
     newest = ("mmengine", "xtcocotools", "torchvision", "mmdet", "mmpose")
     run(*pip, "--no-build-isolation", "torch==2.13.0", *newest, environment=settings)
-    yield env
+    return env
 
 
 def test_pip_check_calls_it_healthy(natural: Path) -> None:
@@ -80,7 +79,8 @@ def test_fix_changes_little_heals_and_never_takes_pips_wheel(
     assert plan["stack"]["xtcocotools"]["artefact"]["kind"] == "build"
 
     # The trap is set: pip itself would hand out the wheel that it compiled against the demo's torch.
-    listed = run(str(natural / "bin/python"), "-m", "pip", "cache", "list", environment={"PIP_CACHE_DIR": str(poisoned)})
+    cache = {"PIP_CACHE_DIR": str(poisoned)}
+    listed = run(str(natural / "bin/python"), "-m", "pip", "cache", "list", environment=cache)
     assert "mmcv-2.1.0" in listed
 
     done = patient("fix", "--env", str(natural), "--apply", "--yes", deadline=25 * MINUTES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import Doctor, uv, versions
+from tests.real.conftest import Doctor, run, uv, versions
 
 pytestmark = pytest.mark.essential
 PINS = {
@@ -34,9 +34,9 @@ def test_exactly_its_pins_and_the_foreign_package_stays(doctor: Doctor, scratch:
     assert after["mmdet"].startswith("3.")
     assert after["numpy"].startswith("1.")
     assert doctor("check", "--env", str(env)).returncode == 0
-    script = (env / "bin" / "fastapi").read_text()
-    assert script.splitlines()[0].endswith(str(env / "bin" / "python")) or str(env) in script
-    assert ".mmdoctor" not in script
+    script = env / "bin" / "f2py"  # written by numpy's install in the clone, moved with it
+    assert script.read_text().splitlines()[0] == f"#!{env / 'bin' / 'python'}"
+    run(str(script), "-v")
 
     back = doctor("rollback", "--env", str(env))
     assert back.returncode == 0, back.stderr

@@ -109,7 +109,7 @@ def _preflight(plan: Plan, facts: Facts) -> None:
         raise RefusedError(what, hint="make a new plan with `mmdoctor fix`")
     if target.state == "present" and target.kind == "system":
         raise RefusedError(
-            f"{target.prefix} is the system's own Python; mmdoctor changes virtual environments and conda prefixes only",
+            f"{target.prefix} is the system's own Python; mmdoctor changes venvs and conda prefixes only",
             hint="name a new environment with --env DIR",
         )
     if target.state == "broken" and Path(plan.target).exists():

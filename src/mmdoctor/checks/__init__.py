@@ -53,10 +53,14 @@ def _roots(check_id: str, verdicts: dict[str, Verdict]) -> tuple[str, ...]:
 
 
 def _explained_by(check_id: str, verdicts: dict[str, Verdict]) -> Optional[str]:
+    others = {key: value for key, value in verdicts.items() if key != check_id and value.status == "fail"}
+    if verdicts[check_id].status in ("fail", "skip"):
+        for key in verdicts[check_id].rests_on:
+            if key in others:
+                return key
     failed = verdicts[check_id].failed
     if failed is None:
         return None
-    others = {key: value for key, value in verdicts.items() if key != check_id and value.status == "fail"}
     for package in _suspects(failed):
         for key, verdict in others.items():
             if package in verdict.about and not _same_import(verdict, failed):

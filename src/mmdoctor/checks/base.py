@@ -18,7 +18,8 @@ def manual(summary: str) -> Fix:
 
 class Verdict(Value, frozen=True, kw_only=True):
     """What a check says. `about`: the top-level packages whose failed imports this verdict explains. `failed`: the
-    import that it reports, so that a deeper root can be found in its traceback."""
+    import that it reports, so that a deeper root can be found in its traceback. `rests_on`: the checks that explain
+    this verdict where they fail, the likeliest first."""
 
     status: Status
     detail: str
@@ -26,6 +27,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     cause: Optional[str] = None
     about: tuple[str, ...] = ()
     failed: Optional[ImportResult] = None
+    rests_on: tuple[str, ...] = ()
     needed: bool = True
     fix: Fix = AUTO
 
@@ -44,9 +46,18 @@ def ok(detail: str, *evidence: str) -> Verdict:
     return Verdict(status="ok", detail=detail, evidence=evidence, fix=NOTHING)
 
 
-def fail(detail: str, cause: str, *evidence: str, about: tuple[str, ...] = (), fix: Fix = AUTO) -> Verdict:
+def fail(
+    detail: str,
+    cause: str,
+    *evidence: str,
+    about: tuple[str, ...] = (),
+    rests_on: tuple[str, ...] = (),
+    fix: Fix = AUTO,
+) -> Verdict:
     """Looked, and it is broken."""
-    return Verdict(status="fail", detail=detail, cause=cause, evidence=evidence, about=about, fix=fix)
+    return Verdict(
+        status="fail", detail=detail, cause=cause, evidence=evidence, about=about, rests_on=rests_on, fix=fix
+    )
 
 
 def warn(detail: str, cause: Optional[str], *evidence: str, fix: Fix = AUTO) -> Verdict:
@@ -59,12 +70,16 @@ def skip(detail: str, *, needed: bool = True) -> Verdict:
     return Verdict(status="skip", detail=detail, needed=needed, fix=NOTHING)
 
 
+def not_imported(detail: str) -> Verdict:
+    """Installed, but nobody tried to import it (`--quick`, or pretended): not asked for, and not passed either."""
+    return skip(f"{detail}, not imported", needed=False)
+
+
 def import_evidence(result: ImportResult) -> tuple[str, ...]:
     """The lines that show a failed import."""
-    head = f"import {result.module}: " if "." not in result.module or result.status != "ok" else ""
     said = f"{result.error}: {result.message}" if result.error else result.message or result.status
     through = (f"raised in: {' → '.join(result.packages)}",) if result.packages else ()
-    return (head + said.splitlines()[0], *through)
+    return (f"import {result.module}: {said}".splitlines()[0], *through)
 
 
 def failed_import(result: ImportResult, cause: str, about: tuple[str, ...]) -> Verdict:

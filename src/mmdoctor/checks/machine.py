@@ -29,11 +29,18 @@ def files_complete(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         f"{d.name} {d.version}: " + ("no RECORD" if d.record == "missing" else f"missing {', '.join(d.missing_files)}")
         for d in damaged
     ]
-    of_stack = tuple(d.name for d in damaged if d.name in STACK_DISTRIBUTIONS)
+    of_stack = tuple(dict.fromkeys(_module(d.name) for d in damaged if d.name in STACK_DISTRIBUTIONS))
     detail = f"{len(damaged)} distributions with missing files or without RECORD"
     if of_stack:
         return fail(detail, "distribution-damaged", *evidence, about=of_stack)
     return warn(detail, "distribution-damaged", *evidence, fix=manual("reinstall the named packages"))
+
+
+def _module(distribution: str) -> str:
+    """The import name of a distribution of the stack."""
+    if distribution in rules.OPENCV_NAMES:
+        return "cv2"
+    return "mmcv" if distribution in rules.MMCV_NAMES else distribution
 
 
 def no_leftovers(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
@@ -54,18 +61,28 @@ def not_shadowed(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
 def gpu_answers(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     gpu = facts.gpu
     if isinstance(gpu.driver, Unknown):
-        return fail("the NVIDIA driver could not be asked", "nvml-mismatch", gpu.driver.unknown, fix=manual("reboot"))
+        return _driver_refuses(gpu.driver.unknown)
     if gpu.devices:
         names = ", ".join(f"{d.name} ({d.compute_capability})" for d in gpu.devices)
         return ok(f"driver {gpu.driver}, {names}")
     return ok(f"no GPU: {gpu.reason}; the stack runs on the CPU")
 
 
+def _driver_refuses(reason: str) -> Verdict:
+    """A driver is there and says nothing: parts of two versions, no right to ask it, or no answer at all."""
+    detail = "the NVIDIA driver could not be asked"
+    if "mismatch" in reason:
+        return fail(detail, "nvml-mismatch", reason, fix=manual("reboot"))
+    if "permission" in reason:
+        return fail(detail, "permission-or-lock", reason, fix=manual("let this user open the /dev/nvidia* files"))
+    return skip(f"{detail}: {reason}")
+
+
 def driver_new_enough(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     torch, driver = facts.target.torch, facts.gpu.driver
-    if torch is None or not isinstance(driver, str) or not facts.gpu.devices:
+    variant = rules.torch_variant(matrix, facts)
+    if torch is None or variant is None or not isinstance(driver, str) or not facts.gpu.devices:
         return None
-    variant = rules.variant_of(torch.version, torch.cuda)
     floor = rules.driver_floor(matrix, variant, facts.host.os)
     if floor is None:
         return None
@@ -81,10 +98,9 @@ def driver_new_enough(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
 
 
 def gpu_supported(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
-    torch = facts.target.torch
-    if torch is None or not facts.gpu.devices or torch.cuda is None:
+    torch, variant = facts.target.torch, rules.torch_variant(matrix, facts)
+    if torch is None or variant in (None, "cpu") or not facts.gpu.devices:
         return None
-    variant = rules.variant_of(torch.version, torch.cuda)
     verdicts = {
         device.compute_capability: rules.holds_code_for(
             matrix, torch.version, variant, facts.host, device.compute_capability
@@ -104,14 +120,15 @@ def gpu_used(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     torch = facts.target.torch
     if torch is None or not facts.gpu.devices:
         return None
-    if torch.cuda is None:
+    if rules.torch_variant(matrix, facts) == "cpu":
         return warn(f"torch {torch.version} is a CPU build beside a GPU", "torch-cpu-build")
     result = facts.imported("torch")
     if result is None or result.status != "ok":
         return None
     if result.data.get("cuda_available") == "True":
         return ok("torch sees the GPU")
-    return fail("torch does not see the GPU", "torch-gpu-unavailable", "torch.cuda.is_available() is False")
+    said = "torch.cuda.is_available() is False"
+    return fail("torch does not see the GPU", "torch-gpu-unavailable", said, rests_on=("GPU001", "GPU002"))
 
 
 CHECKS = (

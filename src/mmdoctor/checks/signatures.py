@@ -8,19 +8,28 @@ from typing import Optional
 from mmdoctor.model import ImportResult
 
 SIZE_CHANGED = re.compile(r"numpy\.(dtype|ndarray) size changed.*Expected (\d+) from C header, got (\d+)")
+# Of a package's own binary only: torch's libraries miss symbols too.
+OF_PACKAGE = {
+    "mmcv-torch-abi-mismatch": "mmcv",
+    "mmcv-cuda-runtime-mismatch": "mmcv",
+}
+NOT_BOUND_TO_MMCV = ("numpy", "torch", "torchvision", "cv2", "xtcocotools")
 SIGNATURES: tuple[tuple[str, str], ...] = (
     # The dynamic linker names what it does not find.
     (r"libGL\.so\.1|libgthread-2\.0|libglib-2\.0", "libgl-missing"),
     (r"GLIBC_[\d.]+' not found|GLIBCXX_[\d.]+' not found|CXXABI_[\d.]+' not found", "glibc-libstdcxx-too-old"),
     (r"libcudart\.so|libcublas\.so|libcudnn\.so|libnvrtc", "mmcv-cuda-runtime-mismatch"),
     (r"libtorch_cuda_cu\.so|libtorch_cuda_cpp\.so|libtorch\w*\.so", "mmcv-torch-abi-mismatch"),
-    # mmcv's binary asks torch's libraries for a function under a name that this torch does not have.
-    (r"undefined symbol: \S*(c10|at|torch|caffe2)", "mmcv-torch-abi-mismatch"),
+    # The binary asks torch's libraries for a function under a mangled name (`_ZN2at…`) that this torch does not have.
+    (r"torchvision/\S+: undefined symbol", "torchvision-mismatch"),
+    (r"undefined symbol: \S*(2at|3c10|5torch|6caffe2)", "mmcv-torch-abi-mismatch"),
     (r"DLL load failed while importing _ext", "mmcv-torch-abi-mismatch"),
     (r"No module named 'mmcv\._ext'|No module named 'mmcv\.ops'", "mmcv-ext-missing"),
     # torchvision registers its operators in a library that did not load beside this torch.
     (r"operator torchvision::nms does not exist|Couldn't load custom C\+\+ ops", "torchvision-mismatch"),
     (r"_ARRAY_API not found|Numpy is not available|compiled using NumPy 1\.x cannot be run", "numpy2-abi"),
+    (r"compiled against ABI version 0x1\w* but this version of numpy is 0x2", "numpy2-abi"),
+    (r"compiled against ABI version 0x1\d{6} but this version of numpy is 0x2", "numpy2-abi"),
     (r"compiled against (ABI|API) version", "numpy-dtype-size"),
     (r"is used but incompatible\. Please install (mmcv|mmengine)", "mmcv-version-range"),
     (r"No module named 'pkg_resources'", "pkg-resources-gone"),
@@ -42,4 +51,8 @@ def cause_of(result: ImportResult) -> Optional[str]:
     if sizes:
         kind, expected, got = sizes[1], int(sizes[2]), int(sizes[3])
         return "numpy2-abi" if kind == "dtype" and expected > got else "numpy-dtype-size"
-    return next((cause for pattern, cause in SIGNATURES if re.search(pattern, message)), None)
+    concerned = " ".join((result.module, *result.packages, message))
+    for pattern, cause in SIGNATURES:
+        if re.search(pattern, message) and OF_PACKAGE.get(cause, "") in concerned:
+            return cause
+    return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Callable, Optional
 
-from packaging.requirements import InvalidRequirement, Requirement
+import msgspec
 
 from mmdoctor import rules
 from mmdoctor.checks.base import (
@@ -12,8 +12,8 @@ from mmdoctor.checks.base import (
     Verdict,
     fail,
     failed_import,
-    import_evidence,
     manual,
+    not_imported,
     ok,
     skip,
     warn,
@@ -39,7 +39,10 @@ def torch_imports(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     if version is None:
         return fail("torch is not installed", "torch-missing", about=("torch",))
     build = facts.target.torch.version if facts.target.torch else version
-    return _imported(facts, "torch", "torch-install-broken", "torch") or ok(f"torch {build}")
+    broken = _imported(facts, "torch", "torch-install-broken", "torch")
+    if broken:
+        return broken
+    return ok(f"torch {build}") if facts.imported("torch") else not_imported(f"torch {build}")
 
 
 def torch_takes_numpy(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
@@ -54,21 +57,19 @@ def torch_takes_numpy(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     result = facts.imported("torch.numpy")
     row = rules.torch_row(matrix, torch)
     generation = rules.numpy_generation(numpy)
-    if result is not None and result.status not in ("ok", "skipped"):
-        return fail(
-            f"torch {torch} cannot take arrays of numpy {numpy}",
-            cause_of(result) or "numpy2-abi",
-            *import_evidence(result),
-            about=("torch.numpy",),
-        )
+    if result is not None and result.status != "ok":
+        detail = f"torch {torch} cannot take arrays of numpy {numpy}"
+        broken = failed_import(result, cause_of(result) or "numpy2-abi", ())
+        return broken if result.status == "skipped" else msgspec.structs.replace(broken, detail=detail)
     if result is None and row is not None and generation > row.numpy:
         return fail(f"torch {torch} was built for NumPy {row.numpy}, numpy {numpy} is installed", "numpy2-abi")
-    return ok(f"torch {torch} takes numpy {numpy}")
+    return ok(f"torch {torch} takes numpy {numpy}") if result or row else not_imported(f"torch {torch}, numpy {numpy}")
 
 
 def torchvision_fits(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     target = facts.target
     vision, torch = target.version("torchvision"), target.torch
+    variant = rules.torch_variant(matrix, facts)
     if vision is None or torch is None:
         return skip("torchvision is not installed", needed=False) if torch else None
     evidence: list[str] = []
@@ -76,9 +77,9 @@ def torchvision_fits(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     if row is not None and row.torchvision and rules.public(vision) not in row.torchvision:
         evidence.append(f"torch {torch.version} belongs to torchvision {' or '.join(row.torchvision)}, not {vision}")
     build = target.torchvision_build or vision
-    variants = rules.variant_of(torch.version, torch.cuda), build.partition("+")[2]
-    if variants[1] and variants[0] != variants[1]:
-        evidence.append(f"torch is a {variants[0]} build, torchvision a {variants[1]} build ({build})")
+    label = build.partition("+")[2].partition(".")[0]
+    if label and variant != label:
+        evidence.append(f"torch is a {variant} build, torchvision a {label} build ({build})")
     broken = _imported(facts, "torchvision", "torchvision-mismatch", "torchvision")
     if broken and broken.status == "fail" and evidence:
         detail = f"torchvision {build} does not belong to torch {torch.version}"
@@ -104,14 +105,16 @@ def one_opencv(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         return broken
     if len(flavours) > 1:
         return warn("several distributions own the one cv2 folder", "opencv-both", listed)
-    if flavours[0].name in ("opencv-python", "opencv-contrib-python") and facts.host.libgl is False:
+    looked = facts.imported("cv2")
+    gui = flavours[0].name in ("opencv-python", "opencv-contrib-python") and facts.host.os == "linux"
+    if looked is None and gui and facts.host.libgl is False:
         return fail(
             "OpenCV's GUI build without the system's OpenGL library",
             "libgl-missing",
             f"{listed}, and libGL.so.1 is not on this machine",
             about=("cv2",),
         )
-    return ok(listed)
+    return ok(listed) if looked else not_imported(listed)
 
 
 def numpy_bound(package: str, module: str) -> Check:
@@ -126,13 +129,13 @@ def numpy_bound(package: str, module: str) -> Check:
         result = facts.imported(module)
         broken = _imported(facts, module, "numpy-dtype-size", package)
         row = rules.binary_row(matrix, package, installed.version)
-        prebuilt = installed.tag is not None and "manylinux" in installed.tag
-        old = row is not None and row.built_on == "1" and prebuilt
+        old = row is not None and row.built_on == "1" and rules.prebuilt(installed, row, facts)
+        wheel = f"wheel {installed.tag or 'of the index'}"
         if broken:
             return Verdict(
                 status=broken.status,
                 detail=f"{package} {installed.version} does not load with numpy {numpy}",
-                evidence=(*broken.evidence, *((f"wheel {installed.tag}, built for NumPy 1",) if old else ())),
+                evidence=(*broken.evidence, *((f"{wheel}, built for NumPy 1",) if old else ())),
                 cause=broken.cause,
                 about=(package,),
                 failed=broken.failed,
@@ -140,8 +143,9 @@ def numpy_bound(package: str, module: str) -> Check:
             )
         if result is None and old and numpy and rules.numpy_generation(numpy) == "2":
             detail = f"the wheel of {package} {installed.version} was built for NumPy 1; numpy {numpy} is installed"
-            return fail(detail, "numpy2-abi", f"wheel {installed.tag}", about=(package,))
-        return ok(f"{package} {installed.version} with numpy {numpy}")
+            return fail(detail, "numpy2-abi", wheel, about=(package,))
+        said = f"{package} {installed.version} with numpy {numpy}"
+        return ok(said) if result else not_imported(said)
 
     return Check(
         id="XTC001",
@@ -173,9 +177,13 @@ def mmcv_ext_loads(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         broken = _imported(facts, step, "mmcv-ext-missing", "mmcv")
         if broken:
             return broken
-    if facts.imported("mmcv._ext") is None and facts.extension is None:
-        return fail(f"{found.name} {found.version} holds no _ext", "mmcv-ext-missing", about=("mmcv",))
-    return ok(f"mmcv._ext of {found.name} {found.version}")
+    said = f"mmcv._ext of {found.name} {found.version}"
+    if facts.imported("mmcv._ext"):
+        return ok(said)
+    if facts.extension is None and found.folder:  # a pretended distribution has no folder to look into
+        detail = f"{found.name} {found.version} holds no _ext"
+        return fail(detail, "mmcv-ext-missing", about=("mmcv",), rests_on=("MCV001",))
+    return not_imported(said)
 
 
 def mmcv_op_runs(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
@@ -188,7 +196,7 @@ def mmcv_op_runs(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     on_gpu = result.data.get("nms_cuda")
     if on_gpu not in (None, "ok"):
         cause = "gpu-arch-unsupported" if "no kernel image" in on_gpu else "mmcv-cpu-build"
-        return fail("nms runs on the CPU, not on the GPU", cause, on_gpu)
+        return fail("nms runs on the CPU, not on the GPU", cause, on_gpu, rests_on=("GPU002", "GPU003"))
     where = "CPU and GPU" if on_gpu else "CPU"
     return ok(f"nms on {where}, compiled with {result.data.get('compiler')}, CUDA {result.data.get('compiling_cuda')}")
 
@@ -199,7 +207,7 @@ def ranges_hold(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     mmengine = target.version("mmengine")
     wrong: list[str] = []
     about: list[str] = []
-    generations: set[str] = set()
+    mixed = False
     for project in ("mmdet", "mmpose", "mmpretrain"):
         version = target.version(project)
         row = rules.mmlab_row(matrix, project, version) if version else None
@@ -210,33 +218,44 @@ def ranges_hold(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
             if have is not None and not rules.within(have, wanted[name]):
                 wrong.append(f"{project} {version} accepts {name} {wanted[name]}; {have} is installed")
                 about.append(project)
-                generations.add(f"{have.split('.')[0]}≠{(row.mmcv or '').lstrip('>=')[:1]}")
+                mixed = mixed or (name == "mmcv" and _generation(have) != _generation(str(row.mmcv).lstrip("<>=")))
     if wrong:
-        mixed = any(len(pair) == 3 and pair[0] != pair[2] for pair in generations)
         cause = "mmlab-generation-mix" if mixed else "mmcv-version-range"
         return fail("versions outside the ranges asserted at import", cause, *wrong, about=tuple(about))
     return ok("mmcv and mmengine are inside every range") if mmcv else None
 
 
-def openmmlab_imports(package: str, *steps: str, cause: str = "import-error-swallowed"):  # type: ignore[no-untyped-def]
+def _generation(version: str) -> str:
+    return "1" if version.startswith(("0.", "1.")) else "2"
+
+
+def openmmlab_imports(
+    package: str, *steps: str, cause: str = "import-error-swallowed"
+) -> Callable[[Facts, Matrix], Optional[Verdict]]:
     def judge(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         version = facts.target.version(package)
         if version is None:
-            if package == "mmdet":
-                mmpose = facts.target.version("mmpose")
-                row = rules.mmlab_row(matrix, "mmpose", mmpose) if mmpose else None
-                if row is not None and row.needs_mmdet:
-                    detail = f"mmdet is not installed, and mmpose {mmpose} imports it"
-                    return fail(detail, "optional-package-missing", about=("mmdet",))
-                return skip("mmdet is not installed, nothing here needs it", needed=False)
-            return fail(f"{package} is not installed", f"{package}-missing", about=(package,))
+            return _absent(package, facts, matrix) if steps != ("registry",) else None
         for step in steps:
             broken = _imported(facts, step, cause, package)
             if broken:
                 return broken
-        return ok(f"{package} {version}")
+        looked = facts.imported(steps[-1])
+        return ok(f"{package} {version}") if looked else not_imported(f"{package} {version}")
 
     return judge
+
+
+def _absent(package: str, facts: Facts, matrix: Matrix) -> Verdict:
+    """An OpenMMLab package that is not installed: broken only where the installed mmpose wants it."""
+    mmpose = facts.target.version("mmpose")
+    row = rules.mmlab_row(matrix, "mmpose", mmpose) if mmpose else None
+    if package == "mmdet" and row is not None and row.needs_mmdet:
+        detail = f"mmdet is not installed, and mmpose {mmpose} imports it"
+        return fail(detail, "optional-package-missing", about=("mmdet",))
+    if package == "mmdet" or (package == "mmengine" and row is not None and row.mmengine is None):
+        return skip(f"{package} is not installed, nothing here needs it", needed=False)
+    return fail(f"{package} is not installed", f"{package}-missing", about=(package,))
 
 
 def setuptools_kept(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
@@ -253,32 +272,24 @@ def setuptools_kept(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         f"mmengine {mmengine} imports pkg_resources, which setuptools removed in 82",
         "pkg-resources-gone",
         have,
-        about=("mmengine", "pkg_resources"),
+        about=("pkg_resources",),
     )
 
 
 def requirements_met(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     installed = {d.name: d.version for d in facts.target.distributions}
     has_opencv = any(name in installed for name in rules.OPENCV_NAMES)
-    environment = {"extra": "", "python_version": rules.minor(facts.target.python)}
     unmet: list[str] = []
     for distribution in facts.target.distributions:
         for text in distribution.requires:
-            if "extra ==" in text:
-                continue  # asked for by nobody here
-            try:
-                requirement = Requirement(text)
-            except InvalidRequirement:
-                continue  # old metadata that pip itself ignores
-            if requirement.marker and (
-                "extra" in str(requirement.marker) or not requirement.marker.evaluate(environment)
-            ):
+            requirement = rules.declared(text, facts)
+            if requirement is None:
                 continue
-            name = requirement.name.lower().replace("_", "-").replace(".", "-")
+            name = requirement.name
             if name in UNUSED_REQUIREMENTS or (name in rules.OPENCV_NAMES and has_opencv):
                 continue
             have = installed.get(name)
-            if have is None or not requirement.specifier.contains(have, prereleases=True):
+            if have is None or not rules.within(have, str(requirement.specifier)):
                 unmet.append(
                     f"{distribution.name} {distribution.version} wants {text}; {have or 'nothing'} is installed"
                 )
@@ -302,7 +313,8 @@ def smoke_passes(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     failed = [bench for bench in facts.smoke if not bench.ok]
     if failed:
         said = tuple(f"{bench.model}: {bench.reason}" for bench in failed)
-        return fail("the reference RTMPose inference failed", "smoke-failed", *said)
+        rests_on = ("MML003", "MML004", "MCV003", "NPY001", "TRC001")  # what an inference goes through
+        return fail("the reference RTMPose inference failed", "smoke-failed", *said, rests_on=rests_on)
     done = ", ".join(f"{b.model}: {b.keypoints.count} keypoints, {b.latency_ms.p50:.0f} ms" for b in facts.smoke)
     return ok(done)
 

@@ -17,16 +17,38 @@ SHELL_NAMES = {
 PROOF = "import torch, torchvision, mmcv._ext, xtcocotools._mask, mmpose.apis"
 
 
+# `pip download` of an sdist runs its setup.py, before any fix-up could be applied to it.
+FETCH = (
+    "import hashlib,pathlib,re,sys;from urllib.parse import urljoin as j,urlsplit as s;"
+    "from urllib.request import urlopen as u;index,package,name,digest,into=sys.argv[1:];"
+    "page=index.rstrip('/')+'/'+package+'/';links=re.findall('href=\"([^\"]+)',u(page).read().decode());"
+    "data=u(next(j(page,a) for a in links if s(a).path.endswith('/'+name))).read();"
+    "digest in ('',hashlib.sha256(data).hexdigest()) or sys.exit(name+' is not the file that was tested');"
+    "pathlib.Path(into,name).write_bytes(data)"
+)
+CHANGE = (
+    "import pathlib,sys;p=pathlib.Path(sys.argv[1]);text=p.read_text();"
+    "old,new=(a.encode().decode('unicode_escape') for a in sys.argv[2:]);"
+    "old in text or sys.exit('the fix-up does not fit '+p.name);p.write_text(text.replace(old,new))"
+)
+
+
 def comment(plan: Plan) -> Iterator[str]:
     """What the plan is for, as comment lines."""
     stack = plan.stack
     if stack is not None:
         yield (
             f"# {plan.recipe}: Python {stack.python}, torch {stack.torch.version}+{stack.torch.variant}, "
-            f"{stack.mmcv.name} {stack.mmcv.version} ({stack.mmcv.artefact.kind}), mmpose {stack.mmpose}, numpy {stack.numpy}"
+            f"{stack.mmcv.name} {stack.mmcv.version} ({stack.mmcv.artefact.kind}), mmpose {stack.mmpose}, "
+            f"numpy {stack.numpy}"
         )
     for text in (*plan.reasons, *plan.assumptions):
-        yield f"# {text}"
+        yield f"# {one_line(text)}"
+
+
+def one_line(text: str) -> str:
+    """A text that may hold anything, for a comment: a line break would end the comment and begin a command."""
+    return " ".join(text.split())
 
 
 def commands(stage: Stage, names: Mapping[str, str]) -> Iterator[str]:
@@ -46,23 +68,18 @@ def line(argv: tuple[str, ...], names: Mapping[str, str]) -> str:
 def building(step: Step, build: Build, names: Mapping[str, str]) -> Iterator[str]:
     """Fetch the sdist by hash, change what has to be changed, compile without isolation and without pip's cache."""
     name = f"{build.package}-{build.version}"
-    pinned = f"{build.package}=={build.version}" + (
-        f" --hash=sha256:{build.sdist_sha256}" if build.sdist_sha256 else ""
-    )
     python = names["{python}"]
-    yield f"# {step.why}"
-    yield f"printf '%s\\n' {shlex.quote(pinned)} >\"$work/{name}.txt\""
-    yield (
-        f'{python} -m pip download -q --no-deps --no-build-isolation --no-binary :all: -d "$work" -r "$work/{name}.txt"'
-    )
+    yield f"# {one_line(step.why)}"
+    yield f"uv pip install -q --python {python} pip"
+    yield f"index=$({python} -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)"
+    words = f'"${{PIP_INDEX_URL:-$index}}" {build.package} {name}.tar.gz "{build.sdist_sha256 or ""}" "$work"'
+    yield f"{python} -c {shlex.quote(FETCH)} {words}"
     yield f'tar -xzf "$work/{name}.tar.gz" -C "$work"'
     for fixup in build.fixups:
-        yield f"# fix-up {fixup.id}: {fixup.reason}"
+        yield f"# fix-up {fixup.id}: {one_line(fixup.reason)}"
         for old, new in fixup.replace.items():
-            change = (
-                "import pathlib,sys; p=pathlib.Path(sys.argv[1]); p.write_text(p.read_text().replace(*sys.argv[2:4]))"
-            )
-            yield f'{python} -c {shlex.quote(change)} "$work/{name}/{fixup.file}" {shlex.quote(old)} {shlex.quote(new)}'
+            place = f'"$work/{name}/{fixup.file}"'
+            yield f"{python} -c {shlex.quote(CHANGE)} {place} {_word(old)} {_word(new)}"
     settings = " ".join(f"{key}={shlex.quote(value)}" for key, value in build.env.items())
     yield (
         f'PATH="$(dirname {python}):$PATH" {settings} {python} -m pip wheel --no-build-isolation --no-deps '
@@ -70,6 +87,11 @@ def building(step: Step, build: Build, names: Mapping[str, str]) -> Iterator[str
     ).replace("  ", " ")
     wheel = f'"$work"/wheels/{build.package.replace("-", "_")}-{build.version}-*.whl'
     yield line(step.argv, {**names, "{wheel}": wheel})
+
+
+def _word(text: str) -> str:
+    """A shell word with its line breaks escaped, since a Dockerfile's RUN takes no real one."""
+    return shlex.quote(text.encode("unicode_escape").decode())
 
 
 def files(plan: Plan) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mmdoctor import rules
 from mmdoctor.emit.commands import PROOF, commands, comment, files
+from mmdoctor.errors import UsageError
 from mmdoctor.model import Plan, Stack
 
 ENV = "/opt/mmpose"
@@ -18,8 +19,16 @@ NAMES = {
 
 
 def emit(plan: Plan) -> str:
-    """The Dockerfile: one RUN per stage, so that a change late in the plan keeps the layers before it."""
+    """The Dockerfile: one RUN per stage, so that a change late in the plan keeps the layers before it.
+
+    UsageError for a plan that changes an existing environment: it names only what changes, and an image has nothing.
+    """
     stack = plan.stack
+    if stack is not None and not plan.new_environment:
+        raise UsageError(
+            f"this plan changes the environment {plan.target}, and an image starts from nothing",
+            hint=f"plan a new one: --env of a new folder, or --pretend python={rules.minor(stack.python)}",
+        )
     return "\n".join(_lines(plan, stack)) + "\n" if stack is not None else ""
 
 

@@ -9,7 +9,11 @@ from mmdoctor.model import Plan
 
 
 def emit(plan: Plan) -> str:
-    """Every part of the stack as `NAME==VERSION`, with the index options its artefacts need."""
+    """Every part of the stack as `NAME==VERSION`, with the index options its artefacts need.
+
+    What is compiled stands in a comment: in a requirements file pip would build it isolated from torch, which gives an
+    mmcv without ops, and says that all went well.
+    """
     return "\n".join(_lines(plan)) + "\n"
 
 
@@ -24,10 +28,14 @@ def _lines(plan: Plan) -> Iterator[str]:
     if stack.mmcv.artefact.kind == "wheel":
         yield f"--find-links {stack.mmcv.artefact.source}"
         yield f"--only-binary {stack.mmcv.name}"
-    for name, artefact in ((stack.mmcv.name, stack.mmcv.artefact), ("xtcocotools", stack.xtcocotools.artefact)):
-        if artefact.kind in ("build", "cached"):
-            yield f"# {name} is compiled: after torch and numpy, with `pip install --no-build-isolation --no-cache-dir`,"
-            yield "# never from pip's own cache, which does not know for which torch or NumPy a wheel was built."
-    yield from plan.constraints
+    parts = ((stack.mmcv.name, stack.mmcv.artefact), ("xtcocotools", stack.xtcocotools.artefact))
+    compiled = {name for name, artefact in parts if artefact.kind in ("build", "cached")}
+    later = [text for text in plan.constraints if text.partition("==")[0] in compiled]
+    yield from (text for text in plan.constraints if text not in later)
+    if later:
+        yield "# Compiled, after all of the above and never from pip's own cache, which does not know for which torch"
+        yield "# or NumPy a wheel was built (`--emit script` has it with hashes and fix-ups):"
+        options = "--no-build-isolation --no-cache-dir --no-deps --force-reinstall --no-binary :all:"
+        yield from (f"#   pip install {options} {text}" for text in later)
     for text in plan.overrides:
-        yield f"# leave out: {text.split(' ;')[0]}"
+        yield f"# leave out: {text.partition(' ;')[0]}"

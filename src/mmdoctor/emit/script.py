@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
+from mmdoctor import rules
 from mmdoctor.emit.commands import PROOF, SHELL_NAMES, commands, comment, files
 from mmdoctor.model import Plan
 
 
 def emit(plan: Plan) -> str:
-    """The script; its one optional argument is the environment's folder. It stops at the first command that fails.
+    """The script; its one argument is the environment's folder. It stops at the first command that fails.
 
-    A new environment is created; an existing one is changed in place, without the clone that `fix --apply` works on.
+    A new environment is created (by default in .venv); an existing one must be named, and is changed in place, without
+    the clone that `fix --apply` works on.
     """
     return "\n".join(_lines(plan)) + "\n"
 
 
 def _lines(plan: Plan) -> Iterator[str]:
     yield "#!/usr/bin/env bash"
-    yield "# Written by `mmdoctor fix --emit script`. Usage: bash THIS_FILE [ENVIRONMENT]"
+    yield "# Written by `mmdoctor fix --emit script`. Usage: bash THIS_FILE ENVIRONMENT"
     yield from comment(plan)
     if not plan.new_environment:
-        yield "# It changes the environment in place; `mmdoctor fix --apply` works on a clone and swaps it in when proven."
+        yield "# It changes the environment in place; `mmdoctor fix --apply` changes a proven clone instead."
     yield "set -euo pipefail"
-    yield 'env=$(realpath -m "${1:-.venv}")'
+    folder = "${1:-.venv}" if plan.new_environment else "${1:?usage: bash THIS_FILE ENVIRONMENT}"
+    yield f'env=$(realpath -m "{folder}")'
     yield 'python="$env/bin/python"'
     yield "work=$(mktemp -d)"
     yield "trap 'rm -rf \"$work\"' EXIT"
@@ -31,8 +35,10 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield from files(plan)
     for number, stage in enumerate(plan.stages, start=1):
         yield ""
-        yield f"echo '[{number}/{len(plan.stages)}] {stage.title}'"
-        if stage.id == "proof":
+        yield f"echo {shlex.quote(f'[{number}/{len(plan.stages)}] {stage.title}')}"
+        if stage.id == "environment" and plan.stack is not None:  # the plan's own names a folder of its machine
+            yield f'uv venv --python {rules.minor(plan.stack.python)} --seed "$env"'
+        elif stage.id == "proof":
             yield "if command -v mmdoctor >/dev/null; then"
             yield from (f"  {text}" for text in commands(stage, SHELL_NAMES))
             yield "else"

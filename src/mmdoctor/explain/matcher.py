@@ -109,7 +109,7 @@ def normalise(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- versions
 
 _NAMES = (
-    "torch|torchvision|torchaudio|triton|mmcv|mmcv[-_]full|mmcv[-_]lite|mmengine|mmdet|mmpose|mmpretrain|mmcls|mmseg"
+    "torch|pytorch|torchvision|torchaudio|triton|mmcv|mmcv[-_]full|mmcv[-_]lite|mmengine|mmdet|mmpose|mmpretrain|mmcls|mmseg"
     "|mmsegmentation|mmaction2|mmdet3d|mmrotate|mmdeploy|numpy|xtcocotools|pycocotools|mmpycocotools|chumpy|cython"
     "|scipy|matplotlib|pillow|yapf|transformers|opencv[-_]python(?:[-_](?:headless|contrib))*|onnxruntime"
     "|onnxruntime[-_]gpu|setuptools|pip|openmim|openxlab"

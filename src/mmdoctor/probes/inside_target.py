@@ -139,7 +139,9 @@ def main():
     torch = version_file("torch", package_folders)
     vision = version_file("torchvision", package_folders)
     shadowed = []
-    early = [folder for folder in sys.path[:1] + os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder is not None]
+    early = [
+        folder for folder in sys.path[:1] + os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder is not None
+    ]
     for module in request["stack"]:
         for folder in dict.fromkeys(early):
             if locate(module, [folder]) and locate(module, [paths["purelib"], paths["platlib"]]):

@@ -8,6 +8,7 @@ from typing import Optional
 
 from mmdoctor import rules
 from mmdoctor.matrix_model import Matrix
+from mmdoctor.model import Bench
 from mmdoctor.wheels.cache import Proof
 
 
@@ -48,6 +49,27 @@ def matrix_table(matrix: Matrix, python: Optional[str], os_name: str) -> str:
             pairs = ", ".join(row.torchvision)
             torches.append((row.release, pairs, span, row.pypi_cuda or "cpu", row.numpy, ", ".join(newest) or "none"))
     return f"Measured stacks\n\n{columns(stacks)}\n\nReleases ({os_name})\n\n{columns(torches)}"
+
+
+def bench_table(results: Sequence[Bench]) -> str:
+    """The models side by side: what came out, how far from the reference, how fast."""
+    rows = [("model", "device", "keypoints", "off by", "p50", "p95", "forward", "memory", "verdict")]
+    for bench in results:
+        error, latency = bench.keypoints.max_abs_error, bench.latency_ms
+        rows.append(
+            (
+                bench.model,
+                bench.device,
+                str(bench.keypoints.count),
+                "no reference" if error is None else f"{error:g} px",
+                f"{latency.p50:.0f} ms",
+                f"{latency.p95:.0f} ms",
+                f"{latency.forward:.0f} ms",
+                f"{bench.memory.rss_peak_bytes / 1e6:.0f} MB",
+                "ok" if bench.ok else "failed",
+            )
+        )
+    return columns(rows)
 
 
 def wheels_table(proofs: Sequence[tuple[Path, Proof]]) -> str:

@@ -1,0 +1,216 @@
+"""The command line as a process: exit codes, one document on stdout, errors that say what to do, no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import jsonschema
+import pytest
+
+import mmdoctor
+
+DATA = Path(__file__).parent / "data" / "machines"
+SCHEMAS = Path(mmdoctor.__file__).parent / "schemas"
+NATURAL, HEALTHY = str(DATA / "natural-breakage.json"), str(DATA / "healthy-cpu.json")
+HOOF = ("--pretend", "python=3.10", "--pretend", "driver=535.104.05", "--pretend", "gpu=7.5", "--pretend", "os=linux")
+
+
+def mmdoctor_run(*arguments: str, text: str = "", environment: Optional[dict[str, str]] = None) -> Any:
+    settings = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    done = subprocess.run(
+        [sys.executable, "-m", "mmdoctor", *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**settings, **(environment or {})},
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def document(done: Any, schema: str) -> Any:
+    value = json.loads(done.stdout)
+    jsonschema.validate(value, json.loads((SCHEMAS / f"{schema}.json").read_text()))
+    return value
+
+
+def test_check_replays_facts_and_its_json_validates() -> None:
+    broken = mmdoctor_run("check", "--facts", NATURAL, "--format", "json")
+    assert broken.returncode == 1
+    report = document(broken, "report")
+    roots = {f["cause"] for f in report["findings"] if f["status"] == "fail" and not f["caused_by"]}
+    assert roots == {"torchvision-mismatch", "numpy2-abi", "mmcv-version-range"}
+    assert mmdoctor_run("check", "--facts", HEALTHY).returncode == 0
+
+
+def test_fail_on_warn_is_stricter() -> None:
+    facts = json.loads(Path(HEALTHY).read_text())
+    facts["target"]["leftovers"] = ["~umpy"]
+    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"facts-{os.getpid()}.json"
+    path.write_text(json.dumps(facts))
+    try:
+        assert mmdoctor_run("check", "--facts", str(path)).returncode == 0
+        assert mmdoctor_run("check", "--facts", str(path), "--fail-on", "warn").returncode == 1
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize("kind", ["junit", "github", "markdown", "text"])
+def test_every_format_says_the_roots(kind: str) -> None:
+    done = mmdoctor_run("check", "--facts", NATURAL, "--format", kind)
+    assert done.returncode == 1
+    for check in ("TVN001", "XTC001", "MCV004"):
+        assert check in done.stdout
+
+
+def test_a_plan_for_a_machine_that_is_not_here() -> None:
+    """The issue's own example: the prebuilt cu121/torch2.1 wheel of mmcv, without touching the machine."""
+    done = mmdoctor_run("fix", *HOOF, "--recipe", "hoof-training", "--format", "json")
+    assert done.returncode == 1
+    plan = document(done, "plan")
+    assert plan["stack"]["torch"]["variant"] == "cu121"
+    assert plan["stack"]["torch"]["version"].startswith("2.1.")
+    assert plan["stack"]["mmcv"]["artefact"]["kind"] == "wheel"
+    assert "cu121/torch2.1" in plan["stack"]["mmcv"]["artefact"]["source"]
+    assert plan["cost"]["build_minutes"] == 0
+    assert plan["pretended"]
+
+
+def test_fix_of_recorded_facts_is_a_plan_or_nothing() -> None:
+    assert mmdoctor_run("fix", "--facts", NATURAL).returncode == 1
+    done = mmdoctor_run("fix", "--facts", HEALTHY, "--format", "json")
+    assert done.returncode == 0
+    assert document(done, "plan")["status"] == "nothing-to-do"
+
+
+def test_what_cannot_be_is_exit_4_with_the_reason() -> None:
+    done = mmdoctor_run("fix", "--facts", NATURAL, "--pin", "mmcv==2.2.0", "--format", "json")
+    assert done.returncode == 4
+    plan = document(done, "plan")
+    assert plan["status"] == "unsatisfiable"
+    assert "mmcv==2.2.0" in plan["conflict"]
+
+
+@pytest.mark.parametrize("kind", ["script", "requirements", "dockerfile"])
+def test_emit(kind: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = mmdoctor_run("fix", *HOOF, "--recipe", "hoof-training", "--emit", kind, "--output", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "mmcv==2.1.0" in out.read_text()
+
+
+WRONG = {
+    "no target": (("check",), "which environment?"),
+    "quick and deep": (("check", "--quick", "--deep", "--env", "x"), "exclude each other"),
+    "unknown option": (("check", "--nope"), "No such option"),
+    "facts not there": (("check", "--facts", "/nonexistent.json"), "cannot read /nonexistent.json"),
+    "facts of another kind": (("check", "--facts", str(SCHEMAS / "facts.json")), "does not hold facts"),
+    "unknown recipe": (("fix", *HOOF, "--recipe", "nope"), "there is no recipe 'nope'"),
+    "pin without version": (("fix", *HOOF, "--pin", "numpy"), "expected NAME==VERSION"),
+    "pretend nonsense": (("fix", "--pretend", "moon=full"), "expected one of python="),
+    "pretend a bad value": (("fix", "--pretend", "os=beos"), "linux or windows or macos"),
+    "apply of pretended facts": (("fix", *HOOF, "--apply"), "takes no --facts and no --pretend"),
+    "output into nothing": (("check", "--facts", HEALTHY, "--output", "/nonexistent/x"), "cannot write"),
+    "hook without print": (("hook", "systemd", "u", "--env", "x"), "only --print is there yet"),
+    "bench of a file that is not there": (("bench", "--python", sys.executable, "--image", "/nope.png"), "/nope.png"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG.values(), ids=WRONG.keys())
+def test_bad_input_is_exit_2_with_a_clear_error(arguments: tuple[str, ...], said: str) -> None:
+    done = mmdoctor_run(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_failure_with_json_is_one_document_too() -> None:
+    done = mmdoctor_run("fix", *HOOF, "--recipe", "nope", "--format", "json")
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["exit_code"] == 2
+    assert "rtmpose" in error["hint"]
+
+
+def test_apply_without_terminal_and_without_yes_is_refused(tmp_path: Path) -> None:
+    done = mmdoctor_run("fix", "--env", str(tmp_path / "env"), "--offline", "--apply")
+    assert done.returncode == 4
+    assert "--yes" in done.stderr
+    assert not (tmp_path / "env").exists()
+
+
+def test_a_stale_plan_is_refused(tmp_path: Path) -> None:
+    env, plan = tmp_path / "env", tmp_path / "plan.json"
+    made = mmdoctor_run("fix", "--env", str(env), "--offline", "--plan-out", str(plan))
+    assert made.returncode == 1, made.stderr
+    other = json.loads(plan.read_text())
+    other["fingerprint"] = "0" * 16
+    plan.write_text(json.dumps(other))
+    done = mmdoctor_run("fix", "--env", str(env), "--offline", "--plan", str(plan), "--apply", "--yes")
+    assert done.returncode == 4
+    assert "stale" in done.stderr
+    assert not env.exists()
+
+
+def test_rollback_of_nothing_is_refused(tmp_path: Path) -> None:
+    assert mmdoctor_run("rollback", "--env", str(tmp_path / "env")).returncode == 4
+
+
+def test_bench_of_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
+    assert mmdoctor_run("bench", "--env", str(tmp_path / "env")).returncode == 3
+
+
+def test_explain_reads_stdin_and_files(tmp_path: Path) -> None:
+    changed = "numpy.dtype size changed, may indicate binary incompatibility"
+    log = f"ValueError: {changed}. Expected 96 from C header, got 88 from PyObject\n"
+    done = mmdoctor_run("explain", "--format", "json", "-", text=log)
+    assert done.returncode == 0
+    assert document(done, "explanation")["causes"][0]["cause"] == "numpy2-abi"
+    (tmp_path / "log").write_text("nothing that anybody knows\n")
+    done = mmdoctor_run("explain", "--format", "json", str(tmp_path / "log"))
+    assert document(done, "explanation")["causes"] == []
+
+
+def test_lists() -> None:
+    assert "2.1.2+cu121" in mmdoctor_run("matrix", "list").stdout
+    assert "no problems" in mmdoctor_run("matrix", "lint").stdout
+    assert "pose-service" in mmdoctor_run("recipe", "list").stdout
+    padel = document(mmdoctor_run("recipe", "show", "padel-service", "--format", "json"), "recipe")
+    assert padel["unit"] == "mmpose-service"
+    assert "empty" in mmdoctor_run("wheels", "list", "--wheels", "/nonexistent").stdout
+    assert "ExecStartPre=" in mmdoctor_run("hook", "systemd", "mmpose-service", "--env", "/opt/x", "--print").stdout
+
+
+def test_matrix_lint_of_a_bad_file(tmp_path: Path) -> None:
+    bad = tmp_path / "matrix.yaml"
+    bad.write_text("schema_version: 1.0\n")
+    done = mmdoctor_run("matrix", "lint", str(bad))
+    assert done.returncode == 2
+    assert f"{bad}:1" in done.stderr
+
+
+def test_every_command_has_help() -> None:
+    import click
+
+    from mmdoctor.cli import cli
+
+    def walk(command: click.Command, path: tuple[str, ...]) -> None:
+        assert command.help, path
+        for name, child in getattr(command, "commands", {}).items():
+            walk(child, (*path, name))
+
+    walk(cli, ())
+
+
+@pytest.mark.parametrize("script", ["docs", "schemas"])
+def test_generated_files_are_up_to_date(script: str) -> None:
+    tool = Path(__file__).parents[1] / "tools" / f"{script}.py"
+    done = subprocess.run([sys.executable, str(tool), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
