@@ -159,6 +159,20 @@ def test_a_stale_plan_is_refused(tmp_path: Path) -> None:
     assert not env.exists()
 
 
+def test_fix_of_what_does_not_answer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("somebody's")
+    done = mmdoctor_run("fix", "--env", str(tmp_path), "--offline")
+    assert done.returncode == 4
+    assert "move it away" in done.stderr
+
+
+def test_apply_where_nothing_can_be_written_is_exit_5(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = mmdoctor_run("fix", "--env", str(tmp_path / "file" / "env"), "--offline", "--apply", "--yes")
+    assert done.returncode == 5
+    assert "Not a directory" in done.stderr
+
+
 def test_rollback_of_nothing_is_refused(tmp_path: Path) -> None:
     assert mmdoctor_run("rollback", "--env", str(tmp_path / "env")).returncode == 4
 

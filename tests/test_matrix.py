@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdoctor.errors import DataError, UsageError
-from mmdoctor.matrix import KEYS, dump_matrix, lint_matrix, load_matrix, load_recipe, recipe_names
+from mmdoctor.matrix import dump_matrix, load_matrix, load_recipe, recipe_names
+from mmdoctor.matrix_lint import KEYS, lint_matrix
 from mmdoctor.matrix_model import DriverRow, Matrix, MmcvWheelRow, OpenmmlabRow, TorchRow
 
 FILE = Path(__file__).parents[1] / "compat_matrix.yaml"

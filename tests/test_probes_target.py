@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from typing import Callable, Optional
 
 import pytest
 
+import mmdoctor
 from mmdoctor.probes.imports import probe_imports, steps_for
 from mmdoctor.probes.target import probe_target
 
@@ -63,6 +65,11 @@ def test_a_bare_venv_answers(make: Make) -> None:
     assert target.python == ".".join(map(str, sys.version_info[:3]))
     assert target.version("torch") == "1.0"
     assert steps_for(target) == ("torch",)
+
+
+@pytest.mark.parametrize("script", sorted(Path(mmdoctor.__file__).parent.rglob("inside_*.py")), ids=lambda p: p.name)
+def test_what_runs_in_the_target_is_python_3_7(script: Path) -> None:
+    ast.parse(script.read_text(), feature_version=(3, 7))
 
 
 def test_missing_files_and_leftovers_are_seen(make: Make) -> None:

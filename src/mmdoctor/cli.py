@@ -370,6 +370,9 @@ def facts_to_fix(
     seen = looked(environment, None if env else python, facts_file, pretend, wheels=wheels)
     if facts_file:
         return seen
+    if seen.target.state == "broken":
+        what = f"{seen.target.requested} does not answer: {seen.target.problem}"
+        raise RefusedError(what, hint="move it away; `mmdoctor fix --apply` then builds a new one at the same path")
     if seen.target.state == "absent" and not any(setting.startswith("python=") for setting in pretend):
         target = on_base_interpreter(seen.target, recipe.python, base)
         seen = msgspec.structs.replace(seen, target=target)
@@ -564,7 +567,8 @@ def matrix_list(pretend: tuple[str, ...]) -> int:
 @click.argument("file", required=False)
 def matrix_lint(file: Optional[str]) -> int:
     """Check the matrix: form, sources, meaning. Exit status 1 when something is wrong."""
-    from mmdoctor.matrix import lint_matrix, load_matrix, matrix_file
+    from mmdoctor.matrix import load_matrix, matrix_file
+    from mmdoctor.matrix_lint import lint_matrix
 
     path = Path(file) if file else matrix_file()
     loaded = load_matrix(path)

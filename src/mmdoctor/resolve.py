@@ -74,7 +74,7 @@ def resolve(facts: Facts, matrix: Matrix, request: Request) -> Resolution:
     An existing environment keeps what works: fewest changes first, then the cheapest. A new one gets the best measured.
     """
     world = Situation(facts, matrix, request)
-    best = min(_solutions(world), key=lambda solution: solution.weight, default=None)
+    best = cheapest(world)
     rejected = tuple(world.rejected.values())
     if best is None:
         conflict = _conflict(world)
@@ -91,6 +91,11 @@ def resolve(facts: Facts, matrix: Matrix, request: Request) -> Resolution:
         assumptions=_assumptions(world, best),
         cost=cost,
     )
+
+
+def cheapest(world: Situation) -> Optional[Solution]:
+    """The solution of the least weight; None when nothing satisfies. Fills `world.rejected`."""
+    return min(_solutions(world), key=lambda solution: solution.weight, default=None)
 
 
 def _solutions(world: Situation) -> Iterator[Solution]:
@@ -423,8 +428,7 @@ def _because(rejection: Rejection) -> str:
 
 
 def _try(facts: Facts, matrix: Matrix, request: Request) -> Optional[Resolution]:
-    world = Situation(facts, matrix, request)
-    best = min(_solutions(world), key=lambda solution: solution.weight, default=None)
+    best = cheapest(Situation(facts, matrix, request))
     if best is None:
         return None
     cost = Cost(download_bytes=0, build_minutes=best.weight.build_minutes)

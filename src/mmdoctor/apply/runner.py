@@ -91,13 +91,17 @@ def apply(plan: Plan, facts: Facts, matrix: Matrix, settings: Settings, say: Lis
     """
     _preflight(plan, facts)
     places = Places(Path(plan.target))
-    with places.lock():
-        run = _Run(plan, facts, matrix, settings, say, places)
-        try:
-            return run.to_the_end()
-        except BaseException as error:
-            run.drop(error)
-            raise
+    try:
+        with places.lock():
+            run = _Run(plan, facts, matrix, settings, say, places)
+            try:
+                return run.to_the_end()
+            except BaseException as error:
+                run.drop(error)
+                raise
+    except OSError as error:  # no space, no right to write: said by the system, with the file
+        what = f"{plan.target} could not be changed: {error.strerror}: {error.filename}"
+        raise ApplyError(what, hint="nothing was changed at that path") from error
 
 
 def _preflight(plan: Plan, facts: Facts) -> None:
@@ -111,11 +115,6 @@ def _preflight(plan: Plan, facts: Facts) -> None:
         raise RefusedError(
             f"{target.prefix} is the system's own Python; mmdoctor changes venvs and conda prefixes only",
             hint="name a new environment with --env DIR",
-        )
-    if target.state == "broken" and Path(plan.target).exists():
-        raise RefusedError(
-            f"{plan.target} does not answer and cannot be cloned: {target.problem}",
-            hint="move it away; `mmdoctor fix --apply` then builds a new one at the same path",
         )
     free = facts.host.disk_free_bytes
     needed = int(plan.cost.download_bytes * FREE_SPACE_FACTOR)

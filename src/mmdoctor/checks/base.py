@@ -92,4 +92,5 @@ def failed_import(result: ImportResult, cause: str, about: tuple[str, ...]) -> V
         cause=None if result.status == "skipped" else cause,
         about=about,
         failed=result,
+        fix=NOTHING if result.status == "skipped" else AUTO,
     )

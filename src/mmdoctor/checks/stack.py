@@ -302,7 +302,7 @@ def requirements_met(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
 def openxlab_absent(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     version = facts.target.version("openxlab")
     if version is None:
-        return None
+        return ok("openxlab is not installed")
     fix = manual("pip uninstall openmim opendatalab openxlab: mmdoctor needs none of them")
     return warn(f"openxlab {version} pins setuptools, requests, rich and others", "openmim-openxlab-pins", fix=fix)
 

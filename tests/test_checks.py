@@ -1,0 +1,466 @@
+"""Every check with a machine on which it passes and one on which it does not; roots and their consequences."""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple, Optional
+
+import pytest
+from msgspec.structs import replace
+
+from mmdoctor import checks
+from mmdoctor.checks import CHECKS, diagnose, summarise
+from mmdoctor.checks.base import Check, Verdict
+from mmdoctor.cli import verdict
+from mmdoctor.matrix_model import Matrix
+from mmdoctor.model import (
+    Bench,
+    Facts,
+    Finding,
+    Keypoints,
+    Latency,
+    Memory,
+    TorchBuild,
+    Unknown,
+    Weights,
+)
+from mmdoctor.pretend import pretend
+from tests.conftest import (
+    Machine,
+    distribution,
+    import_of,
+    load_machine,
+    on_host,
+    on_target,
+    packages,
+    quick,
+    with_gpu,
+)
+
+LIBGL = "libGL.so.1: cannot open shared object file: No such file or directory"
+SYMBOL = "/env/mmcv/_ext.cpython-311-x86_64-linux-gnu.so: undefined symbol: _ZN2at4_ops10zeros_like4callERKNS_6TensorE"
+SIZE = "numpy.dtype size changed, may indicate binary incompatibility. Expected 96 from C header, got 88 from PyObject"
+MISMATCH = "driver/library version mismatch: the loaded kernel module is 535.1; a reboot loads the matching module"
+
+
+class Case(NamedTuple):
+    check: str
+    status: str
+    cause: Optional[str]
+    change: Callable[[Facts], Facts]
+
+
+def healthy(facts: Facts) -> Facts:
+    return facts
+
+
+def driver(said: str) -> Callable[[Facts], Facts]:
+    return lambda f: replace(f, gpu=replace(f.gpu, driver=Unknown(unknown=said), reason=said))
+
+
+def cpu_torch(facts: Facts) -> Facts:
+    facts = on_target(facts, torch=TorchBuild(version="2.1.2+cpu", cuda=None), torchvision_build="0.16.2+cpu")
+    return packages(facts, {"torch": "2.1.2+cpu", "torchvision": "0.16.2+cpu"})
+
+
+def bench(ok: bool) -> Callable[[Facts], Facts]:
+    result = Bench(
+        ok=ok,
+        device="cpu",
+        model="rtmpose-m",
+        weights=Weights(kind="seeded", file=None, sha256=None),
+        keypoints=Keypoints(count=17, finite=ok, max_abs_error=0.0, tolerance=0.5),
+        latency_ms=Latency(init=1, first=1, p50=1, p95=1, preprocess=1, forward=1, postprocess=1),
+        throughput_per_s=1,
+        memory=Memory(rss_peak_bytes=1, gpu_peak_bytes=None),
+        reason=None if ok else "keypoints are not finite",
+    )
+    return lambda f: replace(f, smoke=(result,))
+
+
+def without_import(facts: Facts, *modules: str) -> Facts:
+    return replace(facts, imports=tuple(r for r in facts.imports if r.module not in modules))
+
+
+CASES = (
+    Case("ENV001", "ok", None, healthy),
+    Case("ENV001", "fail", "interpreter-broken", lambda f: on_target(f, state="absent")),
+    Case("ENV001", "fail", "interpreter-broken", lambda f: on_target(f, state="broken", problem="died of signal 11")),
+    Case("ENV002", "ok", None, healthy),
+    Case("ENV002", "fail", "distribution-damaged", lambda f: distribution(f, "torch", record="missing")),
+    Case("ENV002", "warn", "distribution-damaged", lambda f: distribution(f, "tqdm", missing_files=("tqdm/std.py",))),
+    Case("ENV003", "ok", None, healthy),
+    Case("ENV003", "warn", "install-leftovers", lambda f: on_target(f, leftovers=("~umpy",))),
+    Case("ENV004", "ok", None, healthy),
+    Case("ENV004", "fail", "path-shadowing", lambda f: on_target(f, shadowed=("mmpose: /srv/work/mmpose",))),
+    Case("GPU001", "ok", None, healthy),
+    Case("GPU001", "fail", "nvml-mismatch", driver(MISMATCH)),
+    Case("GPU001", "fail", "permission-or-lock", driver("no permission to use the NVIDIA driver")),
+    Case("GPU001", "skip", None, driver("the driver did not answer NVML within 10 s")),
+    Case("GPU002", "ok", None, lambda f: with_gpu(f, "7.5", "535.104.05")),
+    Case("GPU002", "fail", "driver-too-old", lambda f: with_gpu(f, "7.5", "470.256.02", cuda_available=False)),
+    Case("GPU003", "ok", None, lambda f: with_gpu(f, "7.5", "535.104.05")),
+    Case("GPU003", "fail", "gpu-arch-unsupported", lambda f: with_gpu(f, "12.0", "580.65.06")),
+    Case("GPU003", "skip", None, lambda f: with_gpu(f, "77.0", "580.65.06")),
+    Case("GPU004", "ok", None, lambda f: with_gpu(f, "7.5", "535.104.05")),
+    Case("GPU004", "fail", "torch-gpu-unavailable", lambda f: with_gpu(f, "7.5", "535.104.05", cuda_available=False)),
+    Case("GPU004", "warn", "torch-cpu-build", lambda f: cpu_torch(with_gpu(f, "7.5", "535.104.05"))),
+    Case("TRC001", "ok", None, healthy),
+    Case("TRC001", "skip", None, quick),
+    Case("TRC001", "fail", "torch-missing", lambda f: on_target(packages(f, {"torch": None}), torch=None)),
+    Case(
+        "TRC001",
+        "fail",
+        "torch-install-broken",
+        lambda f: import_of(f, "torch", error="ImportError", message="libcudnn.so.9: cannot open shared object file"),
+    ),
+    Case("TRC001", "fail", "torch-install-broken", lambda f: import_of(f, "torch", "crash", signal=11, message="died")),
+    Case("NPY001", "ok", None, healthy),
+    Case("NPY001", "fail", "numpy2-abi", lambda f: quick(packages(f, {"numpy": "2.0.1"}))),
+    Case("NPY001", "fail", "numpy-missing", lambda f: packages(f, {"numpy": None})),
+    Case(
+        "NPY001",
+        "fail",
+        "numpy2-abi",
+        lambda f: import_of(f, "torch.numpy", error="RuntimeError", message="Numpy is not available"),
+    ),
+    Case("NPY001", "skip", None, lambda f: import_of(f, "torch.numpy", "skipped", message="import torch hung")),
+    Case("TVN001", "ok", None, healthy),
+    Case("TVN001", "fail", "torchvision-mismatch", lambda f: quick(on_target(f, torchvision_build="0.16.2+cpu"))),
+    Case("TVN001", "warn", "torchvision-mismatch", lambda f: on_target(f, torchvision_build="0.16.2+cpu")),
+    Case(
+        "TVN001",
+        "fail",
+        "torchvision-mismatch",
+        lambda f: import_of(f, "torchvision", error="RuntimeError", message="operator torchvision::nms does not exist"),
+    ),
+    Case("OCV001", "ok", None, healthy),
+    Case("OCV001", "fail", "opencv-missing", lambda f: packages(f, {"opencv-python-headless": None})),
+    Case("OCV001", "fail", "libgl-missing", lambda f: import_of(f, "cv2", error="ImportError", message=LIBGL)),
+    Case(
+        "OCV001",
+        "fail",
+        "libgl-missing",
+        lambda f: on_host(
+            quick(packages(f, {"opencv-python-headless": None, "opencv-python": "4.11.0.86"})), libgl=False
+        ),
+    ),
+    Case("OCV001", "warn", "opencv-both", lambda f: packages(f, {"opencv-python": "4.11.0.86"})),
+    Case("XTC001", "ok", None, healthy),
+    Case(
+        "XTC001",
+        "fail",
+        "numpy2-abi",
+        lambda f: import_of(f, "xtcocotools._mask", error="ValueError", message=SIZE, packages=("xtcocotools",)),
+    ),
+    Case("XTC001", "fail", "numpy2-abi", lambda f: quick(packages(f, {"numpy": "2.4.6"}))),
+    Case("XTC001", "fail", "xtcocotools-install-fail", lambda f: packages(f, {"xtcocotools": None})),
+    Case("PKG001", "ok", None, healthy),
+    Case("PKG001", "fail", "pkg-resources-gone", lambda f: packages(f, {"setuptools": "82.0.1"})),
+    Case("PKG001", "fail", "pkg-resources-gone", lambda f: packages(f, {"setuptools": None})),
+    Case("MML001", "ok", None, healthy),
+    Case("MML001", "fail", "mmengine-missing", lambda f: packages(f, {"mmengine": None})),
+    Case("MML001", "fail", "import-error-swallowed", lambda f: import_of(f, "mmengine", "timeout", message="60 s")),
+    Case("MML001", "skip", None, lambda f: packages(f, {"mmengine": None, "mmpose": "0.29.0"})),
+    Case("MCV001", "ok", None, healthy),
+    Case("MCV001", "fail", "mmcv-missing", lambda f: packages(f, {"mmcv": None})),
+    Case("MCV001", "fail", "mmcv-lite-installed", lambda f: packages(f, {"mmcv": None, "mmcv-lite": "2.1.0"})),
+    Case("MCV001", "fail", "mmcv-lite-installed", lambda f: packages(f, {"mmcv": "1.7.2"})),
+    Case("MCV001", "fail", "mmcv-and-full-both", lambda f: packages(f, {"mmcv-full": "1.7.2"})),
+    Case("MCV002", "ok", None, healthy),
+    Case(
+        "MCV002",
+        "fail",
+        "mmcv-torch-abi-mismatch",
+        lambda f: import_of(f, "mmcv._ext", error="ImportError", message=SYMBOL, data={"missing": "mmcv._ext"}),
+    ),
+    Case("MCV002", "fail", "mmcv-ext-missing", lambda f: replace(quick(f), extension=None)),
+    Case(
+        "MCV002",
+        "fail",
+        "mmcv-cuda-runtime-mismatch",
+        lambda f: import_of(
+            f, "mmcv._ext", error="ImportError", message="libcudart.so.11.0: cannot open shared object"
+        ),
+    ),
+    Case("MCV003", "ok", None, healthy),
+    Case(
+        "MCV003",
+        "fail",
+        "gpu-arch-unsupported",
+        lambda f: import_of(f, "mmcv.ops", "ok", data={"nms_cuda": "CUDA error: no kernel image is available"}),
+    ),
+    Case(
+        "MCV003",
+        "fail",
+        "mmcv-cpu-build",
+        lambda f: import_of(
+            f, "mmcv.ops", "ok", data={"nms_cuda": "nms_impl: implementation for device cuda:0 not found"}
+        ),
+    ),
+    Case("MCV004", "ok", None, healthy),
+    Case("MCV004", "fail", "mmcv-version-range", lambda f: packages(f, {"mmcv": "2.2.0"})),
+    Case("MCV004", "fail", "mmlab-generation-mix", lambda f: packages(f, {"mmcv": None, "mmcv-full": "1.7.2"})),
+    Case("MCV004", "fail", "mmcv-version-range", lambda f: packages(f, {"mmengine": "0.3.0"})),
+    Case("MML002", "ok", None, healthy),
+    Case("MML002", "fail", "optional-package-missing", lambda f: packages(f, {"mmdet": None})),
+    Case("MML002", "skip", None, lambda f: packages(f, {"mmdet": None, "mmpose": "1.2.0"})),
+    Case("MML003", "ok", None, healthy),
+    Case("MML003", "fail", "mmpose-missing", lambda f: packages(f, {"mmpose": None})),
+    Case("MML003", "skip", None, quick),
+    Case(
+        "MML003",
+        "fail",
+        "pkg-resources-gone",
+        lambda f: import_of(f, "mmpose.apis", error="ModuleNotFoundError", message="No module named 'pkg_resources'"),
+    ),
+    Case("MML004", "ok", None, healthy),
+    Case(
+        "MML004",
+        "fail",
+        "registry-scope",
+        lambda f: import_of(f, "registry", error="KeyError", message="not in the registry: RTMCCHead"),
+    ),
+    Case("PKG002", "ok", None, healthy),
+    Case("PKG002", "warn", "requirement-unmet", lambda f: packages(f, {"pillow": None})),
+    Case("PKG003", "ok", None, healthy),
+    Case("PKG003", "warn", "openmim-openxlab-pins", lambda f: packages(f, {"openxlab": "0.0.11"})),
+    Case("SMK001", "ok", None, bench(True)),
+    Case("SMK001", "fail", "smoke-failed", bench(False)),
+)
+
+
+def named(findings: tuple[Finding, ...], check: str) -> Finding:
+    return next(finding for finding in findings if finding.id == check)
+
+
+def roots(findings: tuple[Finding, ...]) -> dict[str, Optional[str]]:
+    return {f.id: f.cause for f in findings if f.status == "fail" and not f.caused_by}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.check}-{case.status}-{case.cause}")
+def test_a_check_says_what_the_table_says(case: Case, machine: Machine, matrix: Matrix) -> None:
+    finding = named(diagnose(case.change(machine("healthy-cpu")), matrix), case.check)
+    assert (finding.status, finding.cause) == (case.status, case.cause)
+    assert finding.detail
+    assert (finding.fix.kind == "none") == (case.status in ("ok", "skip"))
+
+
+def test_every_check_has_a_passing_and_a_failing_case() -> None:
+    ids = [check.id for check in CHECKS]
+    assert len(ids) == len(set(ids))
+    assert {case.check for case in CASES if case.status == "ok"} == set(ids)
+    assert {case.check for case in CASES if case.status in ("fail", "warn")} == set(ids)
+
+
+@pytest.mark.parametrize("change", [healthy, quick], ids=["imported", "quick"])
+def test_a_healthy_machine_has_nothing_to_say(
+    change: Callable[[Facts], Facts], machine: Machine, matrix: Matrix
+) -> None:
+    findings = diagnose(change(machine("healthy-cpu")), matrix)
+    assert {finding.status for finding in findings} <= {"ok", "skip"}
+    assert verdict(findings, "warn") == 0
+
+
+def test_the_natural_breakage_has_three_roots_and_what_follows_from_them(machine: Machine, matrix: Matrix) -> None:
+    findings = diagnose(machine("natural-breakage"), matrix)
+    expected = {"TVN001": "torchvision-mismatch", "XTC001": "numpy2-abi", "MCV004": "mmcv-version-range"}
+    assert roots(findings) == expected
+    caused = {finding.id: finding.caused_by for finding in findings if finding.caused_by}
+    assert caused == {"MML002": ("MCV004",), "MML003": ("XTC001",), "MML004": ("XTC001",)}
+    assert [bool(finding.caused_by) for finding in findings] == sorted(bool(f.caused_by) for f in findings)
+    assert named(findings, "MML003").evidence[1] == "raised in: mmpose → xtcocotools"
+    assert verdict(findings, "fail") == 1
+
+
+def test_the_three_roots_show_without_an_import(machine: Machine, matrix: Matrix) -> None:
+    findings = diagnose(quick(machine("natural-breakage")), matrix)
+    expected = {"TVN001": "torchvision-mismatch", "XTC001": "numpy2-abi", "MCV004": "mmcv-version-range"}
+    assert roots(findings) == expected
+
+
+def test_what_was_not_imported_is_not_reported_as_passed(machine: Machine, matrix: Matrix) -> None:
+    findings = diagnose(quick(machine("healthy-cpu")), matrix)
+    for check in ("TRC001", "OCV001", "MML001", "MML002", "MML003", "MML004", "MCV002"):
+        assert named(findings, check).status == "skip", check
+
+
+@pytest.mark.parametrize("state", ["absent", "broken"])
+def test_of_a_dead_interpreter_nothing_else_is_said(state: str, machine: Machine, matrix: Matrix) -> None:
+    findings = diagnose(on_target(machine("natural-breakage"), state=state), matrix)
+    assert [finding.id for finding in findings] == ["ENV001"]
+
+
+# ---------------------------------------------------------------------------------------------- causes behind causes
+
+
+def every_import(facts: Facts, status: str, skip: tuple[str, ...] = (), **fields: object) -> Facts:
+    for result in facts.imports:
+        if result.module not in skip:
+            facts = import_of(facts, result.module, status, **fields)
+    return facts
+
+
+@pytest.mark.parametrize("status", ["timeout", "crash"])
+def test_a_torch_that_hangs_or_crashes_is_the_one_root(status: str, machine: Machine, matrix: Matrix) -> None:
+    alone = ("numpy", "torch", "cv2", "xtcocotools._mask")
+    facts = every_import(machine("healthy-cpu"), "skipped", alone, message=f"import torch ended in a {status}")
+    findings = diagnose(import_of(facts, "torch", status, message="no answer"), matrix)
+    assert roots(findings) == {"TRC001": "torch-install-broken"}
+    for check in ("NPY001", "TVN001", "MML001", "MCV002", "MCV003", "MML002", "MML003", "MML004"):
+        finding = named(findings, check)
+        assert (finding.status, finding.severity, finding.caused_by) == ("skip", "error", ("TRC001",)), check
+    assert verdict(findings, "fail") == 1
+
+
+def test_a_torch_that_does_not_import_explains_all_that_import_it(machine: Machine, matrix: Matrix) -> None:
+    alone = ("numpy", "torch", "cv2", "xtcocotools._mask")
+    broken = {"error": "ImportError", "message": "libcupti.so.12: undefined symbol: cuptiData", "packages": ("torch",)}
+    facts = import_of(machine("healthy-cpu"), "torch", **broken)
+    facts = every_import(facts, "error", alone, **broken)
+    findings = diagnose(facts, matrix)
+    assert roots(findings) == {"TRC001": "torch-install-broken"}
+    assert named(findings, "NPY001").caused_by == ("TRC001",)
+
+
+def test_an_import_that_was_skipped_alone_leaves_the_verdict_open(machine: Machine, matrix: Matrix) -> None:
+    facts = import_of(machine("healthy-cpu"), "mmpose.apis", "skipped", message="the deadline of the whole was reached")
+    findings = diagnose(facts, matrix)
+    assert named(findings, "MML003").status == "skip"
+    assert verdict(findings, "fail") == 3
+
+
+def test_a_driver_that_does_not_answer_leaves_the_verdict_open(machine: Machine, matrix: Matrix) -> None:
+    assert verdict(diagnose(driver("did not answer")(machine("healthy-cpu")), matrix), "fail") == 3
+
+
+def test_warnings_fail_only_where_asked(machine: Machine, matrix: Matrix) -> None:
+    findings = diagnose(packages(machine("healthy-cpu"), {"openxlab": "0.0.11"}), matrix)
+    assert (verdict(findings, "fail"), verdict(findings, "warn")) == (0, 1)
+
+
+def test_a_check_that_raises_is_a_finding_and_hides_no_other(
+    machine: Machine, matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(facts: Facts, matrix: Matrix) -> Verdict:
+        raise ZeroDivisionError("a bug")
+
+    bad = Check(id="BAD001", title="a check with a bug", why="", judge=judge)
+    monkeypatch.setattr(checks, "CHECKS", (*CHECKS[:1], bad, *CHECKS[1:]))
+    findings = diagnose(machine("healthy-cpu"), matrix)
+    finding = named(findings, "BAD001")
+    assert (finding.status, finding.severity) == ("crash", "error")
+    assert "ZeroDivisionError: a bug (judge, line " in finding.evidence[0]
+    assert {check.id for check in CHECKS} - {"GPU002", "GPU003", "GPU004", "SMK001"} < {f.id for f in findings}
+    assert summarise(findings).crash == 1
+    assert verdict(findings, "fail") == 3
+
+
+def test_opencv_without_libgl_explains_mmcv(machine: Machine, matrix: Matrix) -> None:
+    said = {"error": "ImportError", "message": LIBGL, "data": {"missing": "cv2"}}
+    facts = import_of(machine("healthy-cpu"), "cv2", **said, packages=("cv2",))
+    for module, through in (
+        ("mmcv", ("mmcv", "cv2")),
+        ("mmcv._ext", ("mmcv", "cv2")),
+        ("mmdet", ("mmdet", "mmcv", "cv2")),
+    ):
+        facts = import_of(facts, module, **said, packages=through)
+    findings = diagnose(facts, matrix)
+    assert roots(findings) == {"OCV001": "libgl-missing"}
+    assert named(findings, "MCV002").caused_by == named(findings, "MML002").caused_by == ("OCV001",)
+
+
+def test_an_import_outranks_what_the_linker_lists(machine: Machine, matrix: Matrix) -> None:
+    facts = packages(machine("healthy-cpu"), {"opencv-python-headless": None, "opencv-python": "4.11.0.86"})
+    assert named(diagnose(on_host(facts, libgl=False), matrix), "OCV001").status == "ok"
+
+
+def test_files_that_are_gone_explain_the_import(machine: Machine, matrix: Matrix) -> None:
+    facts = distribution(machine("healthy-cpu"), "opencv-python-headless", missing_files=("cv2/cv2.abi3.so",))
+    said = "No module named 'cv2.cv2'"
+    facts = import_of(facts, "cv2", error="ModuleNotFoundError", message=said, packages=("cv2",))
+    findings = diagnose(facts, matrix)
+    assert roots(findings) == {"ENV002": "distribution-damaged"}
+    assert named(findings, "OCV001").caused_by == ("ENV002",)
+
+
+def test_mmcv_lite_explains_the_missing_ops(machine: Machine, matrix: Matrix) -> None:
+    facts = packages(machine("healthy-cpu"), {"mmcv": None, "mmcv-lite": "2.1.0"})
+    for module in ("mmcv._ext", "mmcv.ops", "mmpose.apis"):
+        said = "No module named 'mmcv._ext'"
+        facts = import_of(facts, module, error="ModuleNotFoundError", message=said, data={"missing": "mmcv._ext"})
+    findings = diagnose(facts, matrix)
+    assert roots(findings) == {"MCV001": "mmcv-lite-installed"}
+    assert {f.id for f in findings if f.caused_by == ("MCV001",)} == {"MCV002", "MCV003", "MML003"}
+
+
+def test_setuptools_hides_no_other_missing_module(machine: Machine, matrix: Matrix) -> None:
+    facts = packages(machine("healthy-cpu"), {"setuptools": "82.0.0"})
+    gone = "No module named 'pkg_resources'"
+    missing = {"missing": "pkg_resources"}
+    facts = import_of(facts, "mmpose.apis", error="ModuleNotFoundError", message=gone, data=missing)
+    other = "No module named 'addict'"
+    through = ("mmengine",)
+    facts = import_of(
+        facts, "mmengine", error="ModuleNotFoundError", message=other, data={"missing": "addict"}, packages=through
+    )
+    findings = diagnose(facts, matrix)
+    assert set(roots(findings)) == {"PKG001", "MML001"}
+    assert named(findings, "MML003").caused_by == ("PKG001",)
+
+
+def test_an_old_driver_explains_a_gpu_that_torch_does_not_see(machine: Machine, matrix: Matrix) -> None:
+    findings = diagnose(with_gpu(machine("healthy-cpu"), "7.5", "470.256.02", cuda_available=False), matrix)
+    assert roots(findings) == {"GPU002": "driver-too-old"}
+    assert named(findings, "GPU004").caused_by == ("GPU002",)
+
+
+def test_a_smoke_that_fails_is_laid_at_the_roots_door(machine: Machine, matrix: Matrix) -> None:
+    findings = diagnose(bench(False)(machine("natural-breakage")), matrix)
+    assert named(findings, "SMK001").caused_by == ("XTC001",)
+
+
+def test_mmpose_0_is_healthy_without_mmengine(machine: Machine, matrix: Matrix) -> None:
+    old = {"mmengine": None, "mmdet": None, "mmcv": None, "mmcv-full": "1.7.0", "mmpose": "0.29.0"}
+    facts = packages(machine("healthy-cpu"), old)
+    facts = replace(facts, imports=tuple(r for r in facts.imports if r.module not in ("mmengine", "mmdet")))
+    assert roots(diagnose(facts, matrix)) == {}
+
+
+# ---------------------------------------------------------------------------------------------- pretended and foreign
+
+
+def test_a_pretended_list_is_judged_by_what_pypi_has(machine: Machine, matrix: Matrix) -> None:
+    listed = "torch==2.1.2,torchvision==0.16.2,numpy==2.0.1,xtcocotools==1.14.3,mmcv==2.1.0,mmpose==1.3.2,mmdet==3.2.0"
+    more = "mmengine==0.10.7,setuptools==69.5.1,opencv-python==4.11.0.86"
+    settings = ("gpu=7.5", "driver=535.104.05", f"installed={listed},{more}")
+    findings = diagnose(pretend(machine("healthy-cpu"), settings), matrix)
+    assert roots(findings) == {"NPY001": "numpy2-abi", "XTC001": "numpy2-abi"}
+    assert named(findings, "GPU002").status == "ok"  # PyPI's torch 2.1.2 is a CUDA build
+    assert named(findings, "MCV002").status == "skip"  # there is no folder to look for _ext in
+
+
+def test_markers_are_those_of_the_target(machine: Machine, matrix: Matrix) -> None:
+    requires = (
+        "nothing-1; sys_platform == 'win32'",
+        "nothing-2; python_full_version < '3.11.7'",
+        "nothing-3; platform_machine == 'aarch64'",
+        "nothing-4; extra == 'test'",
+        "not a requirement",
+    )
+    facts = distribution(machine("healthy-cpu"), "tqdm", requires=requires)
+    assert named(diagnose(facts, matrix), "PKG002").status == "ok"
+    windows = diagnose(on_host(facts, os="windows"), matrix)
+    assert "nothing-1" in named(windows, "PKG002").evidence[-1]
+    arm = diagnose(on_host(facts, machine="aarch64"), matrix)
+    assert "nothing-3" in " ".join(named(arm, "PKG002").evidence)
+
+
+def test_a_version_that_is_none_crashes_no_check(machine: Machine, matrix: Matrix) -> None:
+    facts = packages(machine("healthy-cpu"), {"mmengine": "unknown", "pillow": "not.a.version"})
+    assert not [finding for finding in diagnose(facts, matrix) if finding.status == "crash"]
+
+
+def test_the_recorded_machines_are_whole() -> None:
+    for name in ("healthy-cpu", "natural-breakage"):
+        facts = load_machine(name)
+        assert (len(facts.imports), facts.quick, facts.pretended) == (14, False, ())
