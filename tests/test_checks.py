@@ -178,9 +178,7 @@ CASES = (
         "MCV002",
         "fail",
         "mmcv-cuda-runtime-mismatch",
-        lambda f: import_of(
-            f, "mmcv._ext", error="ImportError", message="libcudart.so.11.0: cannot open shared object"
-        ),
+        lambda f: import_of(f, "mmcv._ext", error="ImportError", message="libcudart.so.11.0: cannot open"),
     ),
     Case("MCV003", "ok", None, healthy),
     Case(
@@ -193,9 +191,7 @@ CASES = (
         "MCV003",
         "fail",
         "mmcv-cpu-build",
-        lambda f: import_of(
-            f, "mmcv.ops", "ok", data={"nms_cuda": "nms_impl: implementation for device cuda:0 not found"}
-        ),
+        lambda f: import_of(f, "mmcv.ops", "ok", data={"nms_cuda": "nms_impl: no implementation for device cuda"}),
     ),
     Case("MCV004", "ok", None, healthy),
     Case("MCV004", "fail", "mmcv-version-range", lambda f: packages(f, {"mmcv": "2.2.0"})),
@@ -358,12 +354,8 @@ def test_a_check_that_raises_is_a_finding_and_hides_no_other(
 def test_opencv_without_libgl_explains_mmcv(machine: Machine, matrix: Matrix) -> None:
     said = {"error": "ImportError", "message": LIBGL, "data": {"missing": "cv2"}}
     facts = import_of(machine("healthy-cpu"), "cv2", **said, packages=("cv2",))
-    for module, through in (
-        ("mmcv", ("mmcv", "cv2")),
-        ("mmcv._ext", ("mmcv", "cv2")),
-        ("mmdet", ("mmdet", "mmcv", "cv2")),
-    ):
-        facts = import_of(facts, module, **said, packages=through)
+    for module in ("mmcv", "mmcv._ext", "mmdet"):
+        facts = import_of(facts, module, **said, packages=(module.split(".")[0], "mmcv", "cv2"))
     findings = diagnose(facts, matrix)
     assert roots(findings) == {"OCV001": "libgl-missing"}
     assert named(findings, "MCV002").caused_by == named(findings, "MML002").caused_by == ("OCV001",)

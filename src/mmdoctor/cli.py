@@ -239,6 +239,7 @@ def verdict(findings: tuple[Finding, ...], fail_on: str) -> int:
 @target_options
 @facts_options
 @output_options("text", "json")
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 def facts(
     env: Optional[str],
     python: Optional[str],
@@ -247,13 +248,15 @@ def facts(
     offline: bool,
     kind: str,
     output: Optional[str],
+    as_json: bool,
 ) -> None:
     """Print everything that was seen; `check --facts` and `fix --facts` replay it on another machine."""
     from mmdoctor.matrix import load_matrix
     from mmdoctor.probes.collect import with_indexes
 
     seen = looked(env, python, facts_file, pretend)
-    emit(seen if facts_file else with_indexes(seen, load_matrix(), offline=offline), kind, output)
+    shown = seen if facts_file else with_indexes(seen, load_matrix(), offline=offline)
+    emit(shown, "json" if as_json else kind, output)
 
 
 @cli.command()

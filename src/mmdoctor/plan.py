@@ -293,7 +293,8 @@ def _openmmlab(request: Request, stack: Stack) -> Stage:
     }
     names = [f"{name}=={version}" for name, version in parts.items() if version is not None]
     why = "under constraints that hold every earlier stage; one OpenCV; without chumpy, which mmpose never imports"
-    step = Step(argv=(*UV, *UNDER_CONSTRAINTS, *names, *_extras(request, stack)), why=why)
+    # uv leaves bytecode to the first import: ten seconds more, and each time again where it cannot be written.
+    step = Step(argv=(*UV, "--compile-bytecode", *UNDER_CONSTRAINTS, *names, *_extras(request, stack)), why=why)
     return Stage(
         id="openmmlab", title="mmengine, mmdet, mmpose", steps=(step,), verify=("MML001", "MML002", "MML003", "MML004")
     )

@@ -68,7 +68,7 @@ def _steps(stage: str, step: Step) -> Iterator[Step]:
     if argv[:3] != ("uv", "pip", "install"):
         yield step
         return
-    words = list(argv[argv.index("{python}") + 1 :])
+    words = [word for word in argv[argv.index("{python}") + 1 :] if word != "--compile-bytecode"]  # pip does it anyway
     again = _taken(words, "--reinstall-package")
     _taken(words, "--override")
     _taken(words, "--index-strategy")

@@ -13,6 +13,7 @@ from mmdoctor.model import Distribution, Facts, GpuDevice, Index, Target, Tool, 
 VERSION = re.compile(r"^\d+(\.\d+)*(\+\w+)?$")
 INSTALLED = re.compile(r"^[\w.+!-]+$")
 GIGABYTE = 1024**3
+GIGABYTES = re.compile(r"^\d+(\.\d+)?$")
 PYTHON = re.compile(r"^\d+\.\d+(\.\d+)?$")
 CAPABILITY = re.compile(r"^\d+\.\d$")
 # With one of these it is another machine, and what is reachable from here says nothing about it.
@@ -29,12 +30,21 @@ def _version(key: str, value: str) -> str:
     return value
 
 
+def _python_version(key: str, value: str) -> str:
+    if not PYTHON.match(value):
+        raise _wrong(key, value, "a version such as 3.10")
+    return value
+
+
 def _version_or_none(key: str, value: str) -> Optional[str]:
     return None if value == "none" else _version(key, value)
 
 
-def _versions(key: str, value: str) -> tuple[str, ...]:
-    return () if value == "none" else tuple(_version(key, part) for part in value.split(","))
+def _capabilities(key: str, value: str) -> tuple[str, ...]:
+    capabilities = () if value == "none" else tuple(value.split(","))
+    if not all(CAPABILITY.match(capability) for capability in capabilities):
+        raise _wrong(key, value, "none, or compute capabilities such as 7.5 or 8.6,9.0")
+    return capabilities
 
 
 def _one_of(*choices: str) -> Callable[[str, str], str]:
@@ -47,14 +57,16 @@ def _one_of(*choices: str) -> Callable[[str, str], str]:
 
 
 def _bytes(key: str, value: str) -> int:
-    return int(float(_version(key, value)) * GIGABYTE)
+    if not GIGABYTES.match(value):
+        raise _wrong(key, value, "gigabytes such as 16 or 7.5")
+    return int(float(value) * GIGABYTE)
 
 
 def _packages(key: str, value: str) -> dict[str, str]:
     packages: dict[str, str] = {}
     for text in filter(None, (part.strip() for part in value.split(","))):
         name, separator, version = text.partition("==")
-        if not separator or not version:
+        if not separator or not name or not INSTALLED.match(version):
             raise _wrong(key, value, "NAME==VERSION, separated by commas")
         packages[re.sub(r"[-_.]+", "-", name).lower()] = version
     return packages
@@ -98,6 +110,7 @@ def _installed(facts: Facts, packages: dict[str, str]) -> Facts:
     distributions = tuple(Distribution(name=name, version=version) for name, version in sorted(packages.items()))
     torch: Optional[TorchBuild] = None
     if "torch" in packages:
+        # Without a label it may be PyPI's CUDA wheel; `rules.torch_variant` knows which releases have one.
         digits = re.search(r"\+cu(\d+)(\d)$", packages["torch"])
         torch = TorchBuild(version=packages["torch"], cuda=f"{digits[1]}.{digits[2]}" if digits else None)
     target = Target(
@@ -114,13 +127,13 @@ def _installed(facts: Facts, packages: dict[str, str]) -> Facts:
 
 # How each value is read, and what it changes; in the order in which they are laid over the facts.
 CHANGES: dict[str, tuple[Callable[[str, str], Any], Callable[[Facts, Any], Facts]]] = {
-    "python": (_version, _python),
+    "python": (_python_version, _python),
     "os": (_one_of("linux", "windows", "macos"), _host("os")),
     "machine": (_one_of("x86_64", "aarch64", "arm64"), _host("machine")),
     "glibc": (_version, _host("glibc")),
     "ram_gb": (_bytes, _memory),
     "driver": (_version_or_none, _driver),
-    "gpu": (_versions, _gpu),
+    "gpu": (_capabilities, _gpu),
     "nvcc": (_version_or_none, _tool("nvcc")),
     "gcc": (_version_or_none, _tool("gcc")),
     "installed": (_packages, _installed),
@@ -150,5 +163,6 @@ def pretend(facts: Facts, settings: tuple[str, ...]) -> Facts:
     if MOVES_MACHINE & values.keys():
         away = Unknown(unknown="a pretended machine")
         indexes = tuple(Index(name=i.name, url=i.url, reachable=away) for i in facts.indexes)
-        facts = replace(facts, indexes=indexes, wheels=())
+        # Nor is anything known of that system's libraries.
+        facts = replace(facts, host=replace(facts.host, libgl=away), indexes=indexes, wheels=())
     return replace(facts, pretended=settings)

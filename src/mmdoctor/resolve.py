@@ -310,7 +310,7 @@ def _assumptions(world: Situation, best: Solution) -> tuple[str, ...]:
         runs = f"torch's {stack.torch.variant} build runs on the CPU too and is taken{why}"
         said.append(f"there is no GPU here; {runs}: {size:.1f} GB")
     if stack.opencv.name == "opencv-python" and world.facts.host.os == "linux" and world.facts.host.libgl is not True:
-        said.append("the GUI build of OpenCV needs the system's libGL.so.1, which was not found here")
+        said.append("the system has libGL.so.1, which OpenCV's GUI build needs (not seen here)")
     if best.weight.builds and world.facts.toolchain.gcc is None:
         said.append("there is a C++ compiler (not looked for)")
     if best.weight.soft_ranges:

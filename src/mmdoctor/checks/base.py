@@ -75,11 +75,24 @@ def not_imported(detail: str) -> Verdict:
     return skip(f"{detail}, not imported", needed=False)
 
 
+# What the steps do that are no plain imports.
+DEEDS = {
+    "mmcv.ops": "running nms",
+    "registry": "looking up RTMPose's parts",
+    "torch.numpy": "handing a NumPy array to torch",
+}
+
+
+def deed(result: ImportResult) -> str:
+    """What was tried: `import mmdet`, or in words."""
+    return DEEDS.get(result.module, f"import {result.module}")
+
+
 def import_evidence(result: ImportResult) -> tuple[str, ...]:
     """The lines that show a failed import."""
     said = f"{result.error}: {result.message}" if result.error else result.message or result.status
     through = (f"raised in: {' → '.join(result.packages)}",) if result.packages else ()
-    return (f"import {result.module}: {said}".splitlines()[0], *through)
+    return (f"{deed(result)}: {said}".splitlines()[0], *through)
 
 
 def failed_import(result: ImportResult, cause: str, about: tuple[str, ...]) -> Verdict:
@@ -87,7 +100,7 @@ def failed_import(result: ImportResult, cause: str, about: tuple[str, ...]) -> V
     how = {"timeout": "hangs", "crash": "crashes the interpreter"}.get(result.status, "fails")
     return Verdict(
         status="skip" if result.status == "skipped" else "fail",
-        detail=f"import {result.module} {how}" if result.status != "skipped" else str(result.message),
+        detail=f"{deed(result)} {how}" if result.status != "skipped" else str(result.message),
         evidence=import_evidence(result),
         cause=None if result.status == "skipped" else cause,
         about=about,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from mmdoctor.model import Build, Plan, Stage, Step
 
@@ -18,19 +18,27 @@ PROOF = "import torch, torchvision, mmcv._ext, xtcocotools._mask, mmpose.apis"
 
 
 # `pip download` of an sdist runs its setup.py, before any fix-up could be applied to it.
-FETCH = (
-    "import hashlib,pathlib,re,sys;from urllib.parse import urljoin as j,urlsplit as s;"
-    "from urllib.request import urlopen as u;index,package,name,digest,into=sys.argv[1:];"
-    "page=index.rstrip('/')+'/'+package+'/';links=re.findall('href=\"([^\"]+)',u(page).read().decode());"
-    "data=u(next(j(page,a) for a in links if s(a).path.endswith('/'+name))).read();"
-    "digest in ('',hashlib.sha256(data).hexdigest()) or sys.exit(name+' is not the file that was tested');"
-    "pathlib.Path(into,name).write_bytes(data)"
-)
-CHANGE = (
-    "import pathlib,sys;p=pathlib.Path(sys.argv[1]);text=p.read_text();"
-    "old,new=(a.encode().decode('unicode_escape') for a in sys.argv[2:]);"
-    "old in text or sys.exit('the fix-up does not fit '+p.name);p.write_text(text.replace(old,new))"
-)
+FETCH = """\
+import hashlib, pathlib, re, sys
+from urllib.parse import urljoin, urlsplit
+from urllib.request import urlopen
+index, package, name, digest, folder = sys.argv[1:]
+page = index.rstrip("/") + "/" + package + "/"
+links = [urljoin(page, link) for link in re.findall("href=.([^\\x22\\x27]+)", urlopen(page).read().decode())]
+data = urlopen(next(link for link in links if urlsplit(link).path.endswith("/" + name))).read()
+if digest and hashlib.sha256(data).hexdigest() != digest:
+    sys.exit(name + " is not the file that was tested")
+pathlib.Path(folder, name).write_bytes(data)
+"""
+CHANGE = """\
+import pathlib, sys
+path = pathlib.Path(sys.argv[1])
+old, new = (text.encode().decode("unicode_escape") for text in sys.argv[2:])
+text = path.read_text(encoding="utf-8")
+if old not in text:
+    sys.exit("a fix-up does not fit " + path.name)
+path.write_text(text.replace(old, new), encoding="utf-8")
+"""
 
 
 def comment(plan: Plan) -> Iterator[str]:
@@ -49,6 +57,11 @@ def comment(plan: Plan) -> Iterator[str]:
 def one_line(text: str) -> str:
     """A text that may hold anything, for a comment: a line break would end the comment and begin a command."""
     return " ".join(text.split())
+
+
+def uses_uv(plan: Plan) -> bool:
+    """Whether uv installs, and not pip alone."""
+    return any(step.argv[0] == "uv" for stage in plan.stages for step in stage.steps)
 
 
 def commands(stage: Stage, names: Mapping[str, str]) -> Iterator[str]:
@@ -70,16 +83,16 @@ def building(step: Step, build: Build, names: Mapping[str, str]) -> Iterator[str
     name = f"{build.package}-{build.version}"
     python = names["{python}"]
     yield f"# {one_line(step.why)}"
-    yield f"uv pip install -q --python {python} pip"
+    if step.argv[0] == "uv":  # an environment that uv made has no pip
+        yield f"uv pip install -q --python {python} pip"
     yield f"index=$({python} -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)"
     words = f'"${{PIP_INDEX_URL:-$index}}" {build.package} {name}.tar.gz "{build.sdist_sha256 or ""}" "$work"'
-    yield f"{python} -c {shlex.quote(FETCH)} {words}"
+    yield f'{python} "$work/fetch.py" {words}'
     yield f'tar -xzf "$work/{name}.tar.gz" -C "$work"'
     for fixup in build.fixups:
         yield f"# fix-up {fixup.id}: {one_line(fixup.reason)}"
         for old, new in fixup.replace.items():
-            place = f'"$work/{name}/{fixup.file}"'
-            yield f"{python} -c {shlex.quote(CHANGE)} {place} {_word(old)} {_word(new)}"
+            yield f'{python} "$work/change.py" "$work/{name}/{fixup.file}" {_word(old)} {_word(new)}'
     settings = " ".join(f"{key}={shlex.quote(value)}" for key, value in build.env.items())
     yield (
         f'PATH="$(dirname {python}):$PATH" {settings} {python} -m pip wheel --no-build-isolation --no-deps '
@@ -95,7 +108,19 @@ def _word(text: str) -> str:
 
 
 def files(plan: Plan) -> Iterator[str]:
-    """Shell lines that write the constraints and overrides."""
-    for name, lines in (("constraints", plan.constraints), ("overrides", plan.overrides)):
-        words = " ".join(shlex.quote(text) for text in lines)
-        yield f"printf '%s\\n' {words} >\"$work/{name}.txt\""
+    """Shell lines that write the constraints and overrides, and what a build needs."""
+    yield _file("constraints.txt", plan.constraints)
+    yield _file("overrides.txt", plan.overrides)
+    if any(step.build for stage in plan.stages for step in stage.steps):
+        yield from helpers()
+
+
+def helpers() -> Iterator[str]:
+    """Shell lines that write the two small programs that `building` runs."""
+    yield _file("fetch.py", FETCH.splitlines())
+    yield _file("change.py", CHANGE.splitlines())
+
+
+def _file(name: str, lines: Iterable[str]) -> str:
+    words = " ".join(shlex.quote(text) for text in lines)
+    return f"printf '%s\\n' {words} >\"$work/{name}\""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mmdoctor import rules
-from mmdoctor.emit.commands import PROOF, commands, comment, files
+from mmdoctor.emit.commands import PROOF, commands, comment, files, uses_uv
 from mmdoctor.errors import UsageError
 from mmdoctor.model import Plan, Stack
 
@@ -40,12 +40,13 @@ def _lines(plan: Plan, stack: Stack) -> Iterator[str]:
     if packages:
         install = f"apt-get install -y --no-install-recommends {' '.join(packages)}"
         yield f"RUN apt-get update && {install} && rm -rf /var/lib/apt/lists/*"
-    yield "RUN pip install --no-cache-dir uv"
+    if uses_uv(plan):
+        yield "RUN pip install --no-cache-dir uv"
     yield "ENV UV_LINK_MODE=copy work=/tmp/mmdoctor"
     yield "RUN " + _joined(['mkdir -p "$work"', *files(plan)])
     for stage in plan.stages:
         if stage.id == "environment":
-            yield f"RUN uv venv --python python3 --seed {ENV}"
+            yield f"RUN uv venv --python python3 --seed {ENV}" if uses_uv(plan) else f"RUN python3 -m venv {ENV}"
         elif stage.id == "proof":
             yield f"RUN {ENV}/bin/python -c '{PROOF}'"
         else:

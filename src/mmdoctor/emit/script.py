@@ -1,4 +1,4 @@
-"""A bash script that does what the plan says, with uv and pip alone."""
+"""A bash script that does what the plan says, with uv or pip alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from mmdoctor import rules
-from mmdoctor.emit.commands import PROOF, SHELL_NAMES, commands, comment, files
+from mmdoctor.emit.commands import PROOF, SHELL_NAMES, commands, comment, files, uses_uv
 from mmdoctor.model import Plan
 
 
@@ -31,13 +31,15 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield 'python="$env/bin/python"'
     yield "work=$(mktemp -d)"
     yield "trap 'rm -rf \"$work\"' EXIT"
-    yield "command -v uv >/dev/null || { echo 'this script needs uv: pip install uv' >&2; exit 2; }"
+    if uses_uv(plan):
+        yield "command -v uv >/dev/null || { echo 'this script needs uv: pip install uv' >&2; exit 2; }"
     yield from files(plan)
     for number, stage in enumerate(plan.stages, start=1):
         yield ""
         yield f"echo {shlex.quote(f'[{number}/{len(plan.stages)}] {stage.title}')}"
         if stage.id == "environment" and plan.stack is not None:  # the plan's own names a folder of its machine
-            yield f'uv venv --python {rules.minor(plan.stack.python)} --seed "$env"'
+            python = rules.minor(plan.stack.python)
+            yield f'uv venv --python {python} --seed "$env"' if uses_uv(plan) else f'python{python} -m venv "$env"'
         elif stage.id == "proof":
             yield "if command -v mmdoctor >/dev/null; then"
             yield from (f"  {text}" for text in commands(stage, SHELL_NAMES))

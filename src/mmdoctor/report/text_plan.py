@@ -30,7 +30,8 @@ def write_plan(page: Page, plan: Plan) -> None:
         page.prose(plan.conflict or "nothing satisfies the request", first="no stack: ", style="bold red")
     else:
         _changes(page, plan)
-    _rejections(page, plan.rejected)
+    if plan.status != "nothing-to-do":
+        _rejections(page, plan.rejected)
     if plan.assumptions:
         page.heading("Assumed")
         for assumption in plan.assumptions:
@@ -38,7 +39,8 @@ def write_plan(page: Page, plan: Plan) -> None:
     if plan.status == "plan":
         what = "builds it" if plan.new_environment else "repairs a copy, proves it, and swaps it in"
         page.line()
-        page.line(f"next: mmdoctor fix --apply --env {quote(plan.target)}    {what}")
+        recipe = "" if plan.recipe == "rtmpose" else f" --recipe {quote(plan.recipe)}"
+        page.line(f"next: mmdoctor fix --apply --env {quote(plan.target)}{recipe}    {what}")
 
 
 def _changes(page: Page, plan: Plan) -> None:

@@ -1,0 +1,205 @@
+"""Plans: the order of the stages, what holds them together, and three of them whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from mmdoctor.checks import CHECKS
+from mmdoctor.matrix import load_recipe
+from mmdoctor.matrix_model import Matrix
+from mmdoctor.model import Build, Facts, Plan, Request, Stage
+from mmdoctor.plan import fingerprint, plan
+from mmdoctor.pretend import pretend
+from mmdoctor.resolve import resolve
+from tests.conftest import Machine, golden, import_of, new_environment, on_host, on_target, packages
+
+ORDER = ("environment", "remove", "tools", "torch", "mmcv", "numpy-bound", "openmmlab", "proof")
+HOOF = ("python=3.10", "driver=535.104.05", "gpu=7.5", "os=linux")
+
+
+def planned(facts: Facts, matrix: Matrix, recipe: str = "rtmpose", **fields: Any) -> Plan:
+    request = Request(recipe=load_recipe(recipe), **fields)
+    return plan(facts, matrix, request, resolve(facts, matrix, request))
+
+
+def stage_of(made: Plan, name: str) -> Stage:
+    return next(stage for stage in made.stages if stage.id == name)
+
+
+def build_of(made: Plan, package: str) -> Build:
+    builds = [step.build for stage in made.stages for step in stage.steps if step.build]
+    return next(build for build in builds if build.package == package)
+
+
+def words(made: Plan, name: str) -> tuple[str, ...]:
+    return tuple(word for step in stage_of(made, name).steps for word in step.argv)
+
+
+@pytest.fixture
+def three(machine: Machine, matrix: Matrix) -> dict[str, Plan]:
+    return {
+        "natural-breakage": planned(machine("natural-breakage"), matrix),
+        "new-python313": planned(new_environment(machine("healthy-cpu"), "3.13.1", True), matrix),
+        "hoof-training": planned(pretend(machine("healthy-cpu"), HOOF), matrix, "hoof-training"),
+    }
+
+
+@pytest.mark.parametrize("name", ["natural-breakage", "new-python313", "hoof-training"])
+def test_golden(name: str, three: dict[str, Plan]) -> None:
+    """Whole, but for the rejections, which are long and are the resolver's."""
+    text = msgspec.json.format(msgspec.json.encode(replace(three[name], rejected=())), indent=2).decode()
+    golden(f"plans/{name}.json", text + "\n")
+
+
+def test_the_stages_come_in_their_order(three: dict[str, Plan]) -> None:
+    known = {check.id for check in CHECKS}
+    for made in three.values():
+        ids = [stage.id for stage in made.stages]
+        assert ids == [name for name in ORDER if name in ids]
+        assert ids[-2:] == ["openmmlab", "proof"]
+        assert all(set(stage.verify) <= known for stage in made.stages)
+    assert [stage.id for stage in three["natural-breakage"].stages][:2] == ["tools", "torch"]
+    assert [stage.id for stage in three["hoof-training"].stages][:2] == ["environment", "tools"]
+
+
+def test_the_constraints_cover_every_part_and_the_overrides_keep_out_what_must_not_come(
+    three: dict[str, Plan],
+) -> None:
+    for made in three.values():
+        assert made.stack is not None
+        names = {text.partition("==")[0] for text in made.constraints}
+        parts = {"torch", "torchvision", "numpy", "mmcv", "xtcocotools", "mmengine", "mmdet", "mmpose", "setuptools"}
+        assert names == {*parts, made.stack.opencv.name}
+        out = {text.partition(" ;")[0] for text in made.overrides}
+        others = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
+        assert out == {"chumpy", *others - {made.stack.opencv.name}}
+        assert all(text.endswith("; python_version < '0'") for text in made.overrides)
+        for stage in ("mmcv", "numpy-bound", "openmmlab"):
+            assert {"{constraints}", "{overrides}"} <= set(words(made, stage))
+
+
+def test_a_torch_of_another_variant_is_laid_down_again(three: dict[str, Plan]) -> None:
+    said = words(three["natural-breakage"], "torch")
+    assert "torch===2.13.0" in said  # `==` would also take a +cpu from the user's find-links
+    assert said[-2:] == ("--reinstall-package", "torch")
+    assert not any(word.startswith("torchvision") for word in said)
+
+
+def test_a_torchvision_from_the_torch_index(machine: Machine, matrix: Matrix) -> None:
+    facts = machine("natural-breakage")
+    facts = replace(facts, indexes=tuple(replace(i, reachable=True, reason=None) for i in facts.indexes))
+    said = words(planned(facts, matrix), "torch")
+    assert said[said.index("--index") + 1] == "https://download.pytorch.org/whl/cpu"
+    assert "torchvision==0.28.0+cpu" in said
+    assert not any(word.startswith("torch==") for word in said)
+
+
+def test_builds_carry_hash_fixups_and_environment(three: dict[str, Plan]) -> None:
+    made = three["new-python313"]
+    mmcv, xtcocotools = build_of(made, "mmcv"), build_of(made, "xtcocotools")
+    assert [fixup.id for fixup in mmcv.fixups] == ["cxx20", "py313"]
+    assert [fixup.id for fixup in xtcocotools.fixups] == ["py313"]
+    for build in (mmcv, xtcocotools):
+        assert build.sdist_sha256 is not None
+        assert len(build.sdist_sha256) == 64
+    assert mmcv.env == {"MMCV_WITH_OPS": "1", "CFLAGS": "-g0", "CXXFLAGS": "-g0"}
+    assert words(made, "mmcv")[-1] == "{wheel}"
+    old = build_of(three["natural-breakage"], "mmcv")
+    assert old.fixups == ()  # torch 2.13 still takes C++17, and Python is 3.11
+
+
+def test_cxx20_is_for_torch_from_2_14_on(machine: Machine, matrix: Matrix) -> None:
+    for torch, expected in (("2.13.0", []), ("2.14.0", ["cxx20"]), ("2.14.1", ["cxx20"])):
+        made = planned(new_environment(machine("healthy-cpu")), matrix, pins={"torch": torch})
+        assert [fixup.id for fixup in build_of(made, "mmcv").fixups] == expected
+
+
+def test_nothing_comes_from_pips_own_wheel_cache(three: dict[str, Plan]) -> None:
+    """Each compiled package comes as a step with a build, or as a wheel from a named place, and only as a binary."""
+    for made in three.values():
+        for name, package in (("mmcv", "mmcv"), ("numpy-bound", "xtcocotools")):
+            for step in stage_of(made, name).steps:
+                binary = "--only-binary" in step.argv and step.argv[step.argv.index("--only-binary") + 1] == package
+                assert (step.build is not None) != binary
+                assert "--reinstall-package" in step.argv
+
+
+def test_cuda_builds_name_the_gpu(machine: Machine, matrix: Matrix) -> None:
+    said = ("python=3.11", "gpu=12.0,9.0", "driver=580.65.06", "nvcc=13.0")
+    env = build_of(planned(pretend(machine("healthy-cpu"), said), matrix), "mmcv").env
+    assert (env["FORCE_CUDA"], env["TORCH_CUDA_ARCH_LIST"]) == ("1", "9.0;12.0")
+    own = replace(machine("healthy-cpu"), environment={"TORCH_CUDA_ARCH_LIST": "12.0+PTX"})
+    env = build_of(planned(pretend(own, said), matrix), "mmcv").env
+    assert env["TORCH_CUDA_ARCH_LIST"] == "12.0+PTX"
+
+
+def test_build_minutes_are_of_this_machines_cores(machine: Machine, matrix: Matrix) -> None:
+    facts = new_environment(machine("healthy-cpu"))
+    for cores, minutes in ((2, 6.5), (8, 1.6), (1, 13.0)):
+        made = planned(on_host(facts, cpu_count=cores), matrix)
+        assert build_of(made, "mmcv").minutes == made.cost.build_minutes == minutes
+
+
+def test_the_removal_comes_before_what_is_laid_down_again(machine: Machine, matrix: Matrix) -> None:
+    made = planned(packages(machine("healthy-cpu"), {"opencv-python": "4.11.0.86", "mmcv-full": "1.7.2"}), matrix)
+    assert [stage.id for stage in made.stages][:2] == ["remove", "tools"]
+    assert words(made, "remove")[-2:] == ("mmcv-full", "opencv-python")
+    assert words(made, "torch")[-2:] == ("--reinstall-package", "opencv-python-headless")
+
+
+def test_nothing_to_do(machine: Machine, matrix: Matrix) -> None:
+    made = planned(machine("healthy-cpu"), matrix)
+    assert (made.status, made.stages, made.changes) == ("nothing-to-do", (), ())
+    assert "torch==2.1.2" in made.constraints
+
+
+def test_a_pin_besides_the_stack_is_something_to_do(machine: Machine, matrix: Matrix) -> None:
+    facts = machine("healthy-cpu")
+    have = facts.target.version("scipy")
+    assert planned(facts, matrix, pins={"scipy": str(have)}).status == "nothing-to-do"
+    made = planned(facts, matrix, pins={"scipy": "1.11.4"})
+    assert made.status == "plan"
+    assert words(made, "openmmlab")[-1] == "scipy==1.11.4"
+    assert "scipy==1.11.4" in made.constraints
+    assert not any(text.startswith("chumpy") for text in planned(facts, matrix, pins={"chumpy": "0.70"}).overrides)
+
+
+def test_the_recipes_extras_are_installed(machine: Machine, matrix: Matrix) -> None:
+    made = planned(new_environment(machine("healthy-cpu"), reachable=True), matrix, "pose-service")
+    assert words(made, "openmmlab")[-1] == "fastapi==0.111.0"
+
+
+def test_without_a_stack_there_are_no_stages(machine: Machine, matrix: Matrix) -> None:
+    made = planned(machine("healthy-cpu"), matrix, pins={"mmcv": "2.2.0"})
+    assert (made.status, made.stack, made.stages) == ("unsatisfiable", None, ())
+    assert made.conflict is not None
+    assert made.rejected
+
+
+def test_the_fingerprint_is_of_path_interpreter_and_packages(machine: Machine, matrix: Matrix) -> None:
+    facts = machine("healthy-cpu")
+    others = (
+        packages(facts, {"numpy": "1.26.3"}),
+        packages(facts, {"tqdm": None}),
+        on_target(facts, requested="/srv/pose/other"),
+        on_target(facts, python="3.11.8"),
+        on_target(facts, state="absent"),
+    )
+    assert len({fingerprint(other) for other in (facts, *others)}) == 6
+    same = import_of(facts, "torch", "timeout")
+    backwards = on_target(facts, distributions=tuple(reversed(facts.target.distributions)))
+    assert fingerprint(same) == fingerprint(backwards) == fingerprint(facts) == planned(facts, matrix).fingerprint
+
+
+def test_mmpose_0_is_proven_without_the_rtmpose_inference(machine: Machine, matrix: Matrix) -> None:
+    made = planned(new_environment(machine("healthy-cpu"), "3.8.10", True), matrix, "mmpose-0x")
+    assert not any("bench" in step.argv for step in stage_of(made, "proof").steps)
+
+
+def test_a_plan_survives_its_file(three: dict[str, Plan]) -> None:
+    for made in three.values():
+        assert msgspec.json.decode(msgspec.json.encode(made), type=Plan) == made
