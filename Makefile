@@ -35,7 +35,7 @@ test: provision ## the fast tests and the essential real ones (20 minutes on a f
 	$(BIN)/python -m pytest -q -m "not real"
 
 test-fast: install ## under a minute, offline
-	$(BIN)/python -m pytest -q -m "not essential and not real"
+	$(BIN)/python -m pytest -q -n auto -m "not essential and not real"
 
 test-real: provision ## the long real ones (35 minutes)
 	$(BIN)/python -m pytest -q -m real

@@ -310,16 +310,16 @@ def _mmcv_artefact(world: Situation, row: MmcvRow, torch: TorchCandidate) -> Opt
         reason = f"prebuilt for torch {wheel.torch} {wheel.variant}"
         return MmcvCandidate(row, Artefact(kind="wheel", source=source, reason=reason), 0.0, TYPICAL_MB["mmcv"])
     tag = "cp" + rules.minor(world.python).replace(".", "")
+    archs = rules.cuda_archs(world.facts, choice.variant)
     for cached in world.facts.wheels:
         fits = (cached.name, cached.version, cached.python_tag) == (row.package, row.version, tag)
-        if fits and cached.torch == f"{choice.version}+{choice.variant}":
+        if fits and cached.torch == f"{choice.version}+{choice.variant}" and cached.archs == archs:
             reason = f"built and proven here against torch {cached.torch}"
             return MmcvCandidate(row, Artefact(kind="cached", source=cached.path, reason=reason), 0.0, 0)
     why_not = "the wheel index does not answer" if wheel is not None else f"no wheel exists for it beside {beside}"
     if not _can_build(world, row, torch, name, why_not):
         return None
-    cores = max(world.facts.host.cpu_count, 1)
-    minutes = round(row.build_minutes_2_cores * 2 / cores, 1)
+    minutes = rules.build_minutes(row, world.facts.host, archs)
     artefact = Artefact(kind="build", source=f"sdist {row.package}-{row.version}", reason=why_not)
     return MmcvCandidate(row, artefact, minutes, 1)
 

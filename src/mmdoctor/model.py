@@ -184,12 +184,14 @@ class Index(Value, frozen=True, kw_only=True):
 
 
 class CachedWheel(Value, frozen=True, kw_only=True):
-    """A wheel of mmdoctor's own cache, proven against `torch` (with local label)."""
+    """A wheel of mmdoctor's own cache, proven against `torch` (with local label). `archs` are the compute capabilities
+    that its CUDA ops were compiled for, empty for CPU ops."""
 
     name: str
     version: str
     python_tag: str
     torch: str
+    archs: str = ""
     numpy: Optional[str]
     path: str
 
@@ -417,7 +419,7 @@ class Stack(Value, frozen=True, kw_only=True):
     xtcocotools: BinaryChoice
     opencv: OpencvChoice
     setuptools: str
-    evidence: Literal["tested", "documented", "derived"]
+    evidence: Literal["tested", "tested-elsewhere", "documented", "derived"]
 
 
 class Rejection(Value, frozen=True, kw_only=True):

@@ -226,20 +226,14 @@ def _mmcv(facts: Facts, matrix: Matrix, stack: Stack, changed: set[str]) -> Opti
         step = Step(argv=(*UV, *where, *UNDER_CONSTRAINTS, f"{mmcv.name}=={mmcv.version}"), why=artefact.reason)
         return Stage(id="mmcv", title=f"{mmcv.name} {mmcv.version}, prebuilt wheel", steps=(step,), verify=verify)
     row = rules.mmcv_row(matrix, mmcv.name, mmcv.version)
-    minutes = round((row.build_minutes_2_cores if row else 7.0) * 2 / max(facts.host.cpu_count, 1), 1)
-    env = {**MMCV_BUILD_ENV, **_cuda_build_env(facts, stack)}
+    archs = rules.cuda_archs(facts, stack.torch.variant)
+    minutes = rules.build_minutes(row, facts.host, archs)
+    # CUDA ops also where the build sees no GPU (a container, a login node).
+    env = {**MMCV_BUILD_ENV, **({"FORCE_CUDA": "1", "TORCH_CUDA_ARCH_LIST": archs} if archs else {})}
     build = _build(matrix, mmcv.name, mmcv.version, row.sdist_sha256 if row else None, minutes, stack, env)
     title = f"{mmcv.name} {mmcv.version}, " + ("from the wheel cache" if artefact.kind == "cached" else "compiled here")
     step = _built_step(build, artefact)
     return Stage(id="mmcv", title=title, steps=(step,), verify=verify)
-
-
-def _cuda_build_env(facts: Facts, stack: Stack) -> dict[str, str]:
-    """CUDA ops for the GPUs of this machine, also where the build sees none (a container, a login node)."""
-    if stack.torch.variant == "cpu" or not facts.gpu.devices:
-        return {}
-    archs = sorted({device.compute_capability for device in facts.gpu.devices}, key=rules.order)
-    return {"FORCE_CUDA": "1", "TORCH_CUDA_ARCH_LIST": facts.environment.get("TORCH_CUDA_ARCH_LIST", ";".join(archs))}
 
 
 def _build(

@@ -40,14 +40,15 @@ from mmdoctor.model import (
     Unknown,
 )
 
-EVIDENCE = ("tested", "documented", "derived")
+EVIDENCE = ("tested", "tested-elsewhere", "documented", "derived")
 SETUPTOOLS_WITH_PKG_RESOURCES = "<82"
 OTHER_PYTHONS = ("3.11", "3.10", "3.9", "3.12", "3.8", "3.13", "3.7")
 
 
 class Weight(NamedTuple):
     """What a stack costs, compared from the first field on; see docs/design.md for the order. `changes` counts what
-    is installed and moves or goes, not what is added: a new environment is to get the best, not the least."""
+    is installed and moves or goes, not what is added: a new environment is to get the best, not the least. `download`
+    counts doublings: 2.4 GB and 2.8 GB are the same trouble, and then the newer stack is the better one."""
 
     gpu_left_idle: int
     others_broken: int
@@ -56,7 +57,7 @@ class Weight(NamedTuple):
     builds: int
     variant_misfit: int
     evidence: int
-    download_mb: int
+    download: int
     build_minutes: float
     age: tuple[float, ...]
 
@@ -66,6 +67,7 @@ class Solution(NamedTuple):
     stack: Stack
     changes: tuple[Change, ...]
     torch: TorchCandidate
+    download_mb: int
 
 
 def resolve(facts: Facts, matrix: Matrix, request: Request) -> Resolution:
@@ -81,7 +83,7 @@ def resolve(facts: Facts, matrix: Matrix, request: Request) -> Resolution:
         nothing = Cost(download_bytes=0, build_minutes=0.0)
         return Resolution(stack=None, changes=(), rejected=rejected, assumptions=(), cost=nothing, conflict=conflict)
     cost = Cost(
-        download_bytes=best.weight.download_mb * MEGABYTE,
+        download_bytes=best.download_mb * MEGABYTE,
         build_minutes=best.weight.build_minutes,
     )
     return Resolution(
@@ -139,6 +141,7 @@ def _solution(
     )
     changes = _changes(world, stack, torch)
     cpu = torch.choice.variant == "cpu"
+    download_mb = torch.download_mb + mmcv.download_mb + number.download_mb
     weight = Weight(
         gpu_left_idle=int(world.has_gpu and cpu),
         others_broken=_others_broken(world, stack),
@@ -147,11 +150,11 @@ def _solution(
         builds=(mmcv.artefact.kind == "build") + (number.artefact.kind == "build"),
         variant_misfit=int(not world.has_gpu and not cpu),
         evidence=EVIDENCE.index(stack.evidence),
-        download_mb=torch.download_mb + mmcv.download_mb + number.download_mb,
+        download=download_mb.bit_length(),
         build_minutes=round(mmcv.minutes + number.minutes, 1),
         age=_age(stack),
     )
-    return Solution(weight, stack, changes, torch)
+    return Solution(weight, stack, changes, torch, download_mb)
 
 
 def _setuptools(world: Situation, torch: TorchCandidate, mmcv: MmcvCandidate) -> Optional[str]:
@@ -177,20 +180,21 @@ def _evidence(
     world: Situation, torch: TorchCandidate, mmcv: MmcvCandidate, lab: OpenmmlabCandidate, number: NumericCandidate
 ) -> str:
     """`tested` if this torch minor with this mmcv, mmdet, mmpose and NumPy generation was really brought up on this
-    Python (all of them on Linux x86_64); `documented` if the mmcv wheel for it is published; else `derived`."""
+    Python, `tested-elsewhere` if on another one (all of them on Linux x86_64); `documented` if the mmcv wheel for it
+    is published; else `derived`."""
     here = (world.facts.host.os, world.facts.host.machine) == ("linux", "x86_64")
-    for row in world.matrix.stacks if here else ():
-        same = (
-            row.outcome == "works"
-            and rules.minor(row.python) == rules.minor(world.python)
-            and rules.minor(row.torch) == rules.minor(torch.row.release)
-            and row.mmcv == mmcv.row.version
-            and row.mmpose == lab.mmpose.version
-            and row.mmdet == (lab.mmdet.version if lab.mmdet else None)
-            and rules.numpy_generation(row.numpy) == rules.numpy_generation(number.numpy)
-        )
-        if same:
-            return "tested"
+    pythons = {
+        rules.minor(row.python)
+        for row in (world.matrix.stacks if here else ())
+        if row.outcome == "works"
+        and rules.minor(row.torch) == rules.minor(torch.row.release)
+        and row.mmcv == mmcv.row.version
+        and row.mmpose == lab.mmpose.version
+        and row.mmdet == (lab.mmdet.version if lab.mmdet else None)
+        and rules.numpy_generation(row.numpy) == rules.numpy_generation(number.numpy)
+    }
+    if pythons:
+        return "tested" if rules.minor(world.python) in pythons else "tested-elsewhere"
     return "documented" if mmcv.artefact.kind == "wheel" else "derived"
 
 

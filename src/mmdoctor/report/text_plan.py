@@ -14,6 +14,7 @@ from mmdoctor.report.page import Page, quote, size
 MOST_REJECTIONS = 6
 EVIDENCE = {
     "tested": "tested: brought up as a whole",
+    "tested-elsewhere": "tested on another Python: brought up there as a whole",
     "documented": "documented by its projects, not tested as a whole",
     "derived": "derived from its parts' ranges, not tested as a whole",
 }

@@ -31,8 +31,9 @@ Progress = Callable[[int, int], None]
 def build_key(build: Build, target: Target, host: Host, compiler: Text, sdist_sha256: str) -> BuildKey:
     """What the wheel of this build will depend on, in this target. xtcocotools knows NumPy and no torch; mmcv the
     reverse (its use of pybind11's NumPy header binds at run time; facts: mmcv_side)."""
+    environment = {**os.environ, **build.env}
     torch = target.torch.version if target.torch and build.package.startswith("mmcv") else ""
-    cuda = (target.torch.cuda or "") if target.torch and torch and os.environ.get("FORCE_CUDA") == "1" else ""
+    cuda = (target.torch.cuda or "") if target.torch and torch and environment.get("FORCE_CUDA") == "1" else ""
     fixups = hashlib.sha256(msgspec.json.encode(build.fixups)).hexdigest()[:16] if build.fixups else ""
     return BuildKey(
         package=build.package,
@@ -42,7 +43,7 @@ def build_key(build: Build, target: Target, host: Host, compiler: Text, sdist_sh
         torch=torch,
         numpy=(target.version("numpy") or "") if not torch else "",
         cuda=cuda,
-        archs=os.environ.get("TORCH_CUDA_ARCH_LIST", "") if cuda else "",
+        archs=environment.get("TORCH_CUDA_ARCH_LIST", "") if cuda else "",
         python_tag="cp" + "".join(target.python.split(".")[:2]),
         glibc=host.glibc if isinstance(host.glibc, str) else "",
         compiler=compiler if isinstance(compiler, str) else "",

@@ -96,6 +96,7 @@ def cached_wheels(folder: Path) -> tuple[CachedWheel, ...]:
             version=proof.key.version,
             python_tag=proof.key.python_tag,
             torch=proof.key.torch,
+            archs=proof.key.archs,
             numpy=proof.key.numpy or None,
             path=str(wheel),
         )
