@@ -32,7 +32,8 @@ provision: install
 	@$(BIN)/mmdoctor fix --env $(DEMO) --apply --yes
 
 test: provision ## the fast tests and the essential real ones (20 minutes on a fresh machine)
-	$(BIN)/python -m pytest -q -m "not real"
+	$(BIN)/python -m pytest -q -n auto -m "not essential and not real"
+	$(BIN)/python -m pytest -q -m essential
 
 test-fast: install ## under a minute, offline
 	$(BIN)/python -m pytest -q -n auto -m "not essential and not real"
