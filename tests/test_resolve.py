@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from mmdoctor import rules
-from mmdoctor.candidates import Situation
+from mmdoctor.candidates.situation import Situation
 from mmdoctor.matrix import load_matrix, load_recipe, recipe_names
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import CachedWheel, Facts, Recipe, Request, Resolution, Stack, Tool, Unknown

@@ -12,19 +12,11 @@ from typing import Callable, NamedTuple, Optional
 from msgspec.structs import replace
 
 from mmdoctor import rules
-from mmdoctor.candidates import (
-    MEGABYTE,
-    MmcvCandidate,
-    NumericCandidate,
-    OpenmmlabCandidate,
-    Situation,
-    TorchCandidate,
-    mmcv_candidates,
-    numeric_candidates,
-    opencv_stays,
-    openmmlab_candidates,
-    torch_candidates,
-)
+from mmdoctor.candidates.mmcv import MmcvCandidate, mmcv_candidates
+from mmdoctor.candidates.numeric import NumericCandidate, numeric_candidates, opencv_stays
+from mmdoctor.candidates.openmmlab import OpenmmlabCandidate, openmmlab_candidates
+from mmdoctor.candidates.situation import MEGABYTE, Situation
+from mmdoctor.candidates.torch import TorchCandidate, torch_candidates
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import (
     BinaryChoice,

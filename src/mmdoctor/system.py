@@ -53,18 +53,7 @@ class Child:
         text: str = "",
     ) -> None:
         """Start `argv`; `text` goes to its standard input. Raises OSError when the program cannot be started."""
-        self._process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=None if env is None else dict(env),
-            cwd=cwd,
-            start_new_session=os.name == "posix",
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        self._process = _start(argv, env, cwd, subprocess.STDOUT)
         self._lines: queue.Queue[Optional[str]] = queue.Queue()
         threading.Thread(target=self._write, args=(text,), daemon=True).start()
         threading.Thread(target=self._read, daemon=True).start()
@@ -115,6 +104,23 @@ class Child:
             self._process.stdout.close()
 
 
+def _start(
+    argv: Sequence[str], env: Optional[Mapping[str, str]], cwd: Optional[Path], stderr: int
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        list(argv),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=None if env is None else dict(env),
+        cwd=cwd,
+        start_new_session=os.name == "posix",
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
 def _end(process: subprocess.Popen[str]) -> None:
     for sign in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
         if os.name == "posix":
@@ -157,18 +163,7 @@ def run(
     if merge or on_line is not None:
         return _run_merged(argv, deadline, env, cwd, text, on_line, start)
     try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=None if env is None else dict(env),
-            cwd=cwd,
-            start_new_session=os.name == "posix",
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        process = _start(argv, env, cwd, subprocess.PIPE)
     except OSError as error:
         return _not_started(error, start)
     timed_out = False
