@@ -228,3 +228,14 @@ def test_generated_files_are_up_to_date(script: str) -> None:
     tool = Path(__file__).parents[1] / "tools" / f"{script}.py"
     done = subprocess.run([sys.executable, str(tool), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_fix_never_takes_mmdoctors_own_environment_unasked() -> None:
+    done = mmdoctor_run("fix", "--offline", environment={"VIRTUAL_ENV": sys.prefix})
+    assert done.returncode == 2
+    assert "which environment?" in done.stderr
+
+
+def test_an_interpreter_stands_for_its_environment() -> None:
+    done = mmdoctor_run("fix", "--offline", "--python", sys.executable, "--no-build", "--format", "json")
+    assert Path(json.loads(done.stdout)["target"]).name == Path(sys.prefix).name

@@ -74,6 +74,24 @@ def test_whatever_the_binary_depends_on_changes_the_key(field: str) -> None:
     assert msgspec.structs.replace(KEY, **{field: "other"}).digest != KEY.digest
 
 
+@pytest.mark.parametrize(
+    ("change", "serves"),
+    [
+        ({}, True),
+        ({"compiler": "13.1.0"}, True),
+        ({"glibc": "2.39"}, True),
+        ({"glibc": "2.28"}, False),
+        ({"torch": "2.1.1+cu121"}, False),
+        ({"torch": "2.1.2+cpu"}, False),
+        ({"python_tag": "cp310"}, False),
+        ({"archs": "9.0", "cuda": "12.1"}, False),
+    ],
+    ids=str,
+)
+def test_a_wheel_serves_where_what_it_is_bound_to_is_the_same(change: dict[str, str], serves: bool) -> None:
+    assert KEY.serves(msgspec.structs.replace(KEY, **change)) is serves
+
+
 def test_a_wheel_enters_whole_with_its_proof(tmp_path: Path) -> None:
     wheel = tmp_path / "mmcv-2.1.0-cp311-cp311-linux_x86_64.whl"
     wheel.write_bytes(b"content")

@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional, TypeVar
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from mmdoctor import __version__
 from mmdoctor.errors import DataError, RefusedError, UsageError
@@ -368,17 +369,19 @@ def facts_to_fix(
     from mmdoctor.probes.collect import with_indexes
     from mmdoctor.probes.target import on_base_interpreter
 
-    environment = env or os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
     base = python if env else None
-    seen = looked(environment, None if env else python, facts_file, pretend, wheels=wheels)
+    seen = looked(env, None if env else python, facts_file, pretend, wheels=wheels)
     if facts_file:
         return seen
+    if seen.target.state == "present" and seen.target.kind != "system":
+        # A plan changes an environment's folder, also when its interpreter was named.
+        seen = replace(seen, target=replace(seen.target, requested=seen.target.prefix))
     if seen.target.state == "broken":
         what = f"{seen.target.requested} does not answer: {seen.target.problem}"
         raise RefusedError(what, hint="move it away; `mmdoctor fix --apply` then builds a new one at the same path")
     if seen.target.state == "absent" and not any(setting.startswith("python=") for setting in pretend):
         target = on_base_interpreter(seen.target, recipe.python, base)
-        seen = msgspec.structs.replace(seen, target=target)
+        seen = replace(seen, target=target)
     return pretended(with_indexes(seen, matrix, offline=offline), pretend)
 
 
@@ -496,7 +499,7 @@ def bench(
     )
     if kind == "json":
         first = results[0]
-        emit(msgspec.structs.replace(first, also=results[1:]) if len(results) > 1 else first, kind, output)
+        emit(replace(first, also=results[1:]) if len(results) > 1 else first, kind, output)
     else:
         emit_benches(results, output)
     return OK if all(result.ok for result in results) else BELOW

@@ -242,7 +242,7 @@ class _Run:
         )
         compiler = self.facts.toolchain.gcc.version if self.facts.toolchain.gcc else None
         key = build_key(build, target, self.facts.host, compiler, sha256_of(sdist))
-        kept = next((wheel for wheel, proof in proofs(self.settings.wheels) if proof.key == key), None)
+        kept = next((wheel for wheel, proof in proofs(self.settings.wheels) if proof.key.serves(key)), None)
         start = time.monotonic()
         wheel = kept or self._compile(step, build, sdist, target, key.digest)
         minutes = round((time.monotonic() - start) / 60, 2)

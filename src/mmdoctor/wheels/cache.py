@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from mmdoctor import rules
 from mmdoctor.model import CachedWheel, Value
 
 PROOF = "proof.json"
@@ -40,6 +41,13 @@ class BuildKey(Value, frozen=True, kw_only=True):
     def digest(self) -> str:
         """The key as 16 hexadecimal digits."""
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
+
+    def serves(self, wanted: BuildKey) -> bool:
+        """Whether a wheel of this key runs where one of `wanted` would: it may come from another compiler or from an
+        older glibc, not from another torch, NumPy, CUDA or Python."""
+        bound = ("package", "version", "torch", "numpy", "cuda", "archs", "python_tag")
+        same = all(getattr(self, name) == getattr(wanted, name) for name in bound)
+        return same and rules.order(self.glibc) <= rules.order(wanted.glibc)
 
 
 class Proof(Value, frozen=True, kw_only=True):
