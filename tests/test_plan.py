@@ -203,3 +203,13 @@ def test_mmpose_0_is_proven_without_the_rtmpose_inference(machine: Machine, matr
 def test_a_plan_survives_its_file(three: dict[str, Plan]) -> None:
     for made in three.values():
         assert msgspec.json.decode(msgspec.json.encode(made), type=Plan) == made
+
+
+def test_chumpy_is_built_beside_pip_when_it_is_asked_for(machine: Machine, matrix: Matrix) -> None:
+    """Its setup.py imports pip, which is not there in an isolated build."""
+    facts = machine("natural-breakage")
+    request = Request(recipe=load_recipe("rtmpose"), pins={"chumpy": "0.70"})
+    made = plan(facts, matrix, request, resolve(facts, matrix, request))
+    argv = next(stage for stage in made.stages if stage.id == "openmmlab").steps[0].argv
+    assert argv[argv.index("--no-build-isolation-package") + 1] == "chumpy"
+    assert not any(text.startswith("chumpy") for text in made.overrides)

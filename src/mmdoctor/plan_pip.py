@@ -71,6 +71,7 @@ def _steps(stage: str, step: Step) -> Iterator[Step]:
     words = [word for word in argv[argv.index("{python}") + 1 :] if word != "--compile-bytecode"]  # pip does it anyway
     again = _taken(words, "--reinstall-package")
     _taken(words, "--override")
+    isolation = ("--no-build-isolation",) if _taken(words, "--no-build-isolation-package") else ()
     _taken(words, "--index-strategy")
     words = ["--extra-index-url" if word == "--index" else word for word in words]
     if stage in WITHOUT_DEPENDENCIES:
@@ -83,7 +84,7 @@ def _steps(stage: str, step: Step) -> Iterator[Step]:
     if stage == "openmmlab":
         _taken(words, "--constraint")
         ours = [word for word in words if canonicalize_name(word.split("==")[0]) in (*OURS, *rules.OPENCV_NAMES)]
-        yield msgspec.structs.replace(step, argv=(*PIP, "--no-deps", *ours))
+        yield msgspec.structs.replace(step, argv=(*PIP, *isolation, "--no-deps", *ours))
         theirs = [word for word in words if word not in ours]
         if theirs:
             yield Step(argv=(*PIP, "--constraint", "{constraints}", *theirs), why="what the recipe asks for besides")
