@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 import msgspec
-from packaging.specifiers import SpecifierSet
 
 from mmdoctor import system
 from mmdoctor.errors import UsageError
@@ -62,6 +61,8 @@ def on_base_interpreter(target: Target, wanted: str, base: Optional[str]) -> Tar
         if found.state != "present":
             raise UsageError(f"--python {base}: {found.problem}", hint="name an interpreter that runs")
         return msgspec.structs.replace(target, python=found.python, base_prefix=found.executable)
+    from packaging.specifiers import SpecifierSet
+
     specifier = SpecifierSet(wanted)
     for version in PREFERRED_PYTHONS:
         if not specifier.contains(f"{version}.0"):

@@ -26,16 +26,18 @@ class Page:
     """Lines in the making, with rich for the colours only: its wrapping and its markup would alter what is shown."""
 
     def __init__(self, colour: bool, width: int) -> None:
-        from rich.console import Console
-
         self._width = width
         self._out = io.StringIO()
-        self._console: Console = Console(
+        self._console = self._colours() if colour else None  # without colours there is no need to load rich
+
+    def _colours(self) -> Console:
+        from rich.console import Console
+
+        return Console(
             file=self._out,
-            width=width,
-            force_terminal=colour,
-            color_system="standard" if colour else None,
-            no_color=not colour,
+            width=self._width,
+            force_terminal=True,
+            color_system="standard",
             highlight=False,
             markup=False,
             emoji=False,
@@ -44,11 +46,15 @@ class Page:
 
     def line(self, *parts: Union[str, tuple[str, str]], indent: int = 0) -> None:
         """One line, never wrapped; a part with a style is a pair."""
+        pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+        if self._console is None:
+            self._out.write(" " * indent + "".join(text for text, _ in pairs) + "\n")
+            return
         from rich.text import Text as Styled
 
         styled = Styled(" " * indent)
-        for part in parts:
-            styled.append(*((part, "") if isinstance(part, str) else part))
+        for text, style in pairs:
+            styled.append(text, style)
         self._console.print(styled, soft_wrap=True)
 
     def prose(self, text: str, indent: int = 0, first: str = "", style: str = "") -> None:
