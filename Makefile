@@ -52,7 +52,7 @@ docs: install ## write docs/checks.md and the JSON Schemas from the code
 	$(BIN)/python tools/schemas.py
 
 bench: install ## times of check and fix against what users run today
-	$(BIN)/python benchmarks/speed.py --env $(DEMO)
+	$(BIN)/python benchmarks/speed.py --env $(DEMO) --runs 5
 
 wheel: install ## build the wheel
 	$(BIN)/uv build --wheel
