@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def causes() -> str:
     for slug, cause in known["causes"].items():
         rows = [row for row in known["rows"] if row["cause"] == slug]
         sources = sorted({source for row in rows for source in row["source"]})
-        whys = "".join(f"- {why}\n" for why in dict.fromkeys(row["why"] for row in rows))
+        # A version that a row takes from the text it reads stands here as an ellipsis.
+        said = dict.fromkeys(re.sub(r"\{\w+\}", "…", row["why"]) for row in rows)
+        whys = "".join(f"- {why}\n" for why in said)
         listed = f"\nSources: {'; '.join(sources)}.\n" if sources else ""
         parts.append(f"## {slug}\n\n{cause['title']}. {cause['fix']['summary']}\n\n{whys}{listed}")
     return "\n".join(parts)
