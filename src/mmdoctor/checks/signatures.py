@@ -13,7 +13,6 @@ OF_PACKAGE = {
     "mmcv-torch-abi-mismatch": "mmcv",
     "mmcv-cuda-runtime-mismatch": "mmcv",
 }
-NOT_BOUND_TO_MMCV = ("numpy", "torch", "torchvision", "cv2", "xtcocotools")
 SIGNATURES: tuple[tuple[str, str], ...] = (
     # The dynamic linker names what it does not find.
     (r"libGL\.so\.1|libgthread-2\.0|libglib-2\.0", "libgl-missing"),

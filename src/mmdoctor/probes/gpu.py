@@ -27,7 +27,6 @@ MIB = 1024 * 1024
 
 # NVML's return codes (nvml.h), the ones that say something about the installation.
 NO_PERMISSION = 4
-DRIVER_NOT_LOADED = 9
 LIBRARY_NOT_FOUND = 12
 GPU_LOST = 15
 VERSION_MISMATCH = 18

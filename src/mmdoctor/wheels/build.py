@@ -18,7 +18,7 @@ import msgspec
 from mmdoctor import system
 from mmdoctor.errors import ApplyError
 from mmdoctor.model import Build, Host, Target, Text
-from mmdoctor.wheels.cache import BuildKey, sha256_of
+from mmdoctor.wheels.cache import BuildKey
 
 NINJA_STEP = re.compile(r"^\[(\d+)/(\d+)\]")
 DEADLINE_SECONDS = 6 * 3600.0
@@ -149,8 +149,3 @@ def first_error(output: str) -> str:
     lines = [line.strip(" |│×╰─>") for line in output.splitlines() if line.strip()]
     named = [line for line in lines if ERROR_LINE.search(line) and "-Werror" not in line]
     return (named or lines[-1:] or ["no output"])[0][:300]
-
-
-def sdist_digest(sdist: Path) -> str:
-    """The sha256 of an sdist."""
-    return sha256_of(sdist)
