@@ -152,6 +152,12 @@ def test_fetch_says_what_each_index_said(tmp_path: Path, index: str) -> None:
         fetch_sdist(IndexConfig(index_url=index), "thing", "2.0", None, tmp_path / "kept", offline=True)
 
 
+def test_fetch_heeds_no_index(tmp_path: Path, index: str) -> None:
+    config = IndexConfig(index_url=index, no_index=True)
+    with pytest.raises(TryAgainError, match="no-index"):
+        fetch_sdist(config, "thing", "1.0", None, tmp_path / "kept", offline=False)
+
+
 def test_links_of_an_index_page() -> None:
     page = '<a href="../../files/a-1.0.tar.gz#sha256=0">a</a><a href="https://x.org/b%2B1.whl">b</a>'
     found = dict(links(page, "https://i.org/simple/a/"))

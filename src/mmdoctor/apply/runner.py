@@ -213,6 +213,8 @@ class _Run:
 
     def _command(self, stage: str, argv: tuple[str, ...], why: str) -> None:
         self.say.step(" ".join(argv), why)
+        if argv[:3] == ("uv", "pip", "install") and self.settings.config.no_index:
+            argv = (*argv, "--no-index")
         program = self.settings.uv if argv[0] == "uv" else argv[0]
         log = self.folder / f"{stage}.log"
         done = system.run(

@@ -67,7 +67,6 @@ class IndexConfig(Value, frozen=True, kw_only=True):
 class _Setting(Value, frozen=True, kw_only=True):
     """One of pip's settings in uv's words. Any of `variables` set by the user makes it theirs."""
 
-    flag: str
     values: tuple[str, ...]
     variables: tuple[str, ...]
     separator: str = " "
@@ -214,13 +213,12 @@ def _settings(config: IndexConfig) -> Iterator[_Setting]:
     default = (config.index_url,) if config.index_url else ()
     extra = config.extra_index_urls
     rows = (
-        _Setting(flag="--default-index", values=default, variables=("UV_DEFAULT_INDEX", "UV_INDEX_URL")),
-        _Setting(flag="--index", values=extra, variables=("UV_INDEX", "UV_EXTRA_INDEX_URL")),
-        _Setting(flag="--find-links", values=config.find_links, variables=("UV_FIND_LINKS",), separator=","),
-        _Setting(flag="--allow-insecure-host", values=config.trusted_hosts, variables=("UV_INSECURE_HOST",)),
+        _Setting(values=default, variables=("UV_DEFAULT_INDEX", "UV_INDEX_URL")),
+        _Setting(values=extra, variables=("UV_INDEX", "UV_EXTRA_INDEX_URL")),
+        _Setting(values=config.find_links, variables=("UV_FIND_LINKS",), separator=","),
+        _Setting(values=config.trusted_hosts, variables=("UV_INSECURE_HOST",)),
         # pip takes the best version of all its indexes; uv by itself stays with the first that has the name.
         _Setting(
-            flag="--index-strategy",
             values=("unsafe-best-match",) if extra else (),
             variables=("UV_INDEX_STRATEGY",),
         ),
@@ -230,26 +228,10 @@ def _settings(config: IndexConfig) -> Iterator[_Setting]:
             yield row
 
 
-def _secret(setting: _Setting) -> bool:
-    return any(_split(value)[1] for value in setting.values)
-
-
-def uv_arguments(config: IndexConfig) -> tuple[str, ...]:
-    """pip's settings as arguments of `uv pip install`, without those that carry credentials (see `uv_environment`)."""
-    arguments: list[str] = []
-    for setting in _settings(config):
-        if not _secret(setting):
-            for value in setting.values:
-                arguments += [setting.flag, value]
-    if config.no_index and not config.uv.get("UV_NO_INDEX"):
-        arguments.append("--no-index")
-    return tuple(arguments)
-
-
 def uv_environment(config: IndexConfig) -> dict[str, str]:
-    """pip's settings as variables for uv: what has no flag, and addresses with credentials, which a command line
-    would show to every user of the machine."""
-    found = {s.variables[0]: s.separator.join(s.values) for s in _settings(config) if _secret(s)}
+    """pip's settings as variables for uv: a command line would show an address's credentials to every user of the
+    machine, and a step's own options still win over variables. `no_index` has no variable: it is a flag of the step."""
+    found = {setting.variables[0]: setting.separator.join(setting.values) for setting in _settings(config)}
     if config.cert and not (config.uv.get("SSL_CERT_FILE") or config.uv.get("SSL_CERT_DIR")):
         found["SSL_CERT_DIR" if Path(config.cert).is_dir() else "SSL_CERT_FILE"] = config.cert
     if config.client_cert and not config.uv.get("SSL_CLIENT_CERT"):

@@ -52,7 +52,7 @@ def fetch_sdist(
         raise TryAgainError(f"{name} is not at hand, and --offline forbids to fetch it", hint=f"put it into {into}")
     into.mkdir(parents=True, exist_ok=True)
     said = []
-    for index in (config.pypi, *config.extra_index_urls):
+    for index in () if config.no_index else (config.pypi, *config.extra_index_urls):
         address = f"{index.rstrip('/')}/{package}/"
         try:
             file = _address_of(config, address, name)
@@ -72,7 +72,10 @@ def fetch_sdist(
             raise ApplyError(what, hint="the file is not the one that was tested; nothing was built")
         draft.replace(kept)
         return kept
-    raise TryAgainError(f"no index gave {name}: {'; '.join(said)}", hint="check the network and pip's configuration")
+    raise TryAgainError(
+        f"no index gave {name}: {'; '.join(said) or 'pip is told no-index'}",
+        hint="check the network and pip's configuration",
+    )
 
 
 def _address_of(config: IndexConfig, page: str, name: str) -> Optional[str]:
