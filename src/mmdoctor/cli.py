@@ -72,12 +72,15 @@ def emit(value: Value, kind: str, output: Optional[str]) -> None:
     from mmdoctor.report import render
     from mmdoctor.report.page import wants_colour
 
-    # A service account's name is often that of a folder the report is about; only people's names are taken out.
-    person = not hasattr(os, "getuid") or os.getuid() >= FIRST_PERSON
-    home, user = str(Path.home()), os.environ.get("USER", "") if person else ""
     colour = kind == "text" and output is None and wants_colour(os.environ, sys.stdout.isatty())
-    text = render(value, kind, home, user, colour=colour)
-    put(text, output)
+    put(render(value, kind, *taken_out(), colour=colour), output)
+
+
+def taken_out() -> tuple[str, str]:
+    """The home folder and the user's name, which no report shows. A service account's name is often that of a folder
+    the report is about, so only people's names are taken out."""
+    person = not hasattr(os, "getuid") or os.getuid() >= FIRST_PERSON
+    return str(Path.home()), os.environ.get("USER", "") if person else ""
 
 
 def put(text: str, output: Optional[str]) -> None:
@@ -440,7 +443,7 @@ def applied(
         wheels=wheels or cache / "wheels",
         offline=offline,
         uv=uv_program(),
-        config=user_config(os.environ, Path.home()),
+        config=user_config(os.environ, Path.home(), Path(seen.target.prefix) if seen.target.prefix else None),
     )
     with listener(sys.stderr) as say:
         outcome = apply(made, seen, matrix, settings, say)
@@ -510,7 +513,7 @@ def emit_benches(results: tuple[Bench, ...], output: Optional[str]) -> None:
     from mmdoctor.report import render
     from mmdoctor.report.tables import bench_table
 
-    parts = [render(result, "text", str(Path.home()), "").rstrip("\n") for result in results]
+    parts = [render(result, "text", *taken_out()).rstrip("\n") for result in results]
     put("\n\n".join([*parts, bench_table(results)]) if results else "", output)
 
 
