@@ -151,11 +151,11 @@ def test_a_stale_plan_is_refused(tmp_path: Path) -> None:
     made = mmdoctor_run("fix", "--env", str(env), "--offline", "--plan-out", str(plan))
     assert made.returncode == 1, made.stderr
     other = json.loads(plan.read_text())
-    other["fingerprint"] = "0" * 16
+    other["bound"]["host"] = "another"
     plan.write_text(json.dumps(other))
     done = mmdoctor_run("fix", "--env", str(env), "--offline", "--plan", str(plan), "--apply", "--yes")
     assert done.returncode == 4
-    assert "stale" in done.stderr
+    assert "stale: it was made for another machine" in done.stderr
     assert not env.exists()
 
 
@@ -166,11 +166,11 @@ def test_fix_of_what_does_not_answer_is_refused(tmp_path: Path) -> None:
     assert "move it away" in done.stderr
 
 
-def test_apply_where_nothing_can_be_written_is_exit_5(tmp_path: Path) -> None:
+def test_apply_where_no_folder_can_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = mmdoctor_run("fix", "--env", str(tmp_path / "file" / "env"), "--offline", "--apply", "--yes")
-    assert done.returncode == 5
-    assert "Not a directory" in done.stderr
+    assert done.returncode == 4
+    assert "is no folder" in done.stderr
 
 
 def test_rollback_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -12,12 +12,21 @@ from mmdoctor.checks import CHECKS
 from mmdoctor.matrix import load_recipe
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Build, Facts, Plan, Request, Stage
-from mmdoctor.plan import fingerprint, plan
+from mmdoctor.plan import bound_to, plan, stale
 from mmdoctor.pretend import pretend
 from mmdoctor.resolve import resolve
-from tests.conftest import Machine, golden, import_of, new_environment, on_host, on_target, packages
+from tests.conftest import (
+    Machine,
+    distribution,
+    golden,
+    import_of,
+    new_environment,
+    on_host,
+    on_target,
+    packages,
+)
 
-ORDER = ("environment", "remove", "tools", "torch", "mmcv", "numpy-bound", "openmmlab", "proof")
+ORDER = ("environment", "remove", "mend", "tools", "torch", "mmcv", "numpy-bound", "openmmlab", "proof")
 HOOF = ("python=3.10", "driver=535.104.05", "gpu=7.5", "os=linux")
 
 
@@ -180,19 +189,23 @@ def test_without_a_stack_there_are_no_stages(machine: Machine, matrix: Matrix) -
     assert made.rejected
 
 
-def test_the_fingerprint_is_of_path_interpreter_and_packages(machine: Machine, matrix: Matrix) -> None:
-    facts = machine("healthy-cpu")
-    others = (
-        packages(facts, {"numpy": "1.26.3"}),
-        packages(facts, {"tqdm": None}),
-        on_target(facts, requested="/srv/pose/other"),
-        on_target(facts, python="3.11.8"),
-        on_target(facts, state="absent"),
-    )
-    assert len({fingerprint(other) for other in (facts, *others)}) == 6
-    same = import_of(facts, "torch", "timeout")
+def test_a_plan_is_bound_to_host_interpreter_and_packages(machine: Machine, matrix: Matrix) -> None:
+    facts = distribution(machine("healthy-cpu"), "tqdm", digest="1")
+    made = planned(facts, matrix)
+    others = {
+        "numpy 1.26.4 is gone": packages(facts, {"numpy": "1.26.3"}),
+        "tqdm 4.70.1 is gone": packages(facts, {"tqdm": None}),
+        "tqdm 4.70.1 was installed again": distribution(facts, "tqdm", digest="2"),
+        "it was made for another machine": on_host(facts, identity="another"),
+        "now present with 3.11.8": on_target(facts, python="3.11.8"),
+        "now absent with 3.11.7": on_target(facts, state="absent"),
+    }
+    for said, other in others.items():
+        assert said in " ".join(stale(made, other)), said
     backwards = on_target(facts, distributions=tuple(reversed(facts.target.distributions)))
-    assert fingerprint(same) == fingerprint(backwards) == fingerprint(facts) == planned(facts, matrix).fingerprint
+    for same in (import_of(facts, "torch", "timeout"), backwards):
+        assert bound_to(same) == made.bound
+        assert stale(made, same) == ()
 
 
 def test_mmpose_0_is_proven_without_the_rtmpose_inference(machine: Machine, matrix: Matrix) -> None:
@@ -213,3 +226,79 @@ def test_chumpy_is_built_beside_pip_when_it_is_asked_for(machine: Machine, matri
     argv = next(stage for stage in made.stages if stage.id == "openmmlab").steps[0].argv
     assert argv[argv.index("--no-build-isolation-package") + 1] == "chumpy"
     assert not any(text.startswith("chumpy") for text in made.overrides)
+
+
+def site(name: str) -> str:
+    return f"{{env}}/lib/python3.11/site-packages/{name}"
+
+
+def test_what_no_installer_can_remove_is_deleted_by_path(machine: Machine, matrix: Matrix) -> None:
+    facts = on_target(machine("healthy-cpu"), modules=("mmengine", "numpy"))
+    facts = distribution(facts, "mmengine", record="missing", info="mmengine-0.10.7.dist-info")
+    made = planned(facts, matrix)
+    assert [(c.name, c.old, c.new, c.why) for c in made.changes] == [("mmengine", "0.10.7", "0.10.7", "no RECORD")]
+    assert words(made, "remove") == ("rm", "-rf", site("mmengine-0.10.7.dist-info"), site("mmengine"))
+    assert "--reinstall-package mmengine" in " ".join(words(made, "openmmlab"))
+    assert [stage.id for stage in made.stages] == ["remove", "openmmlab", "proof"]
+
+
+def test_a_distribution_listed_twice_goes_whole_and_comes_again(machine: Machine, matrix: Matrix) -> None:
+    facts = distribution(machine("healthy-cpu"), "numpy", info="numpy-1.26.4.dist-info")
+    one = next(d for d in facts.target.distributions if d.name == "numpy")
+    two = (replace(one, version="1.25.2", info="numpy-1.25.2.dist-info"), *facts.target.distributions)
+    made = planned(on_target(facts, modules=("numpy",), distributions=two), matrix)
+    assert [(c.name, c.new) for c in made.changes] == [("numpy", "1.26.4")]
+    gone = (site("numpy-1.25.2.dist-info"), site("numpy"), site("numpy-1.26.4.dist-info"))
+    assert words(made, "remove") == ("rm", "-rf", *gone)
+    assert "numpy==1.26.4" in words(made, "torch")
+
+
+def test_a_folder_that_nobody_owns_makes_room(machine: Machine, matrix: Matrix) -> None:
+    facts = on_target(packages(machine("healthy-cpu"), {"xtcocotools": None}), modules=("xtcocotools", "mmcv"))
+    assert words(planned(facts, matrix), "remove") == ("rm", "-rf", site("xtcocotools"))
+
+
+def test_remains_and_damaged_bytecode_alone_make_a_plan(machine: Machine, matrix: Matrix) -> None:
+    facts = machine("healthy-cpu")
+    folder = facts.target.site_packages
+    file = f"{folder}/mmengine/__pycache__/__init__.cpython-311.pyc"
+    said = {"error": "EOFError", "message": "marshal data too short", "data": {"bytecode": file}}
+    facts = import_of(on_target(facts, leftovers=(f"{folder}/~umpy", "/usr/lib/python3/~ip")), "mmengine", **said)
+    made = planned(facts, matrix)
+    assert (made.status, made.changes) == ("plan", ())
+    # What lies outside the environment is not ours to delete.
+    assert words(made, "remove") == ("rm", "-rf", site("~umpy"), site("mmengine/__pycache__"))
+    assert [stage.id for stage in made.stages] == ["remove", "proof"]
+
+
+def test_a_damaged_package_below_the_stack_is_installed_again_as_it_was(machine: Machine, matrix: Matrix) -> None:
+    facts = distribution(machine("healthy-cpu"), "scipy", damaged_files=("scipy/linalg/_fblas.so",))
+    died = {"signal": 7, "message": "died", "packages": ("mmpose", "scipy")}
+    facts = import_of(facts, "mmpose.apis", "crash", **died)
+    made = planned(facts, matrix)
+    assert [(c.name, c.old, c.new) for c in made.changes] == [("scipy", "1.17.1", "1.17.1")]
+    assert words(made, "mend")[5:] == ("--no-deps", "--reinstall-package", "scipy", "scipy==1.17.1")
+    # One that came from a folder is on no index, and one that the stack does not need is the user's own affair.
+    for name, fields in (("scipy", {"direct": True}), ("ninja", {"missing_files": ("bin/ninja",)})):
+        other = (
+            distribution(machine("healthy-cpu"), name, missing_files=("gone",), **fields)
+            if name == "scipy"
+            else (distribution(machine("healthy-cpu"), name, **fields))
+        )
+        assert planned(other, matrix).status == "nothing-to-do"
+
+
+def test_a_lost_cuda_library_does_not_move_torch(machine: Machine, matrix: Matrix) -> None:
+    facts = distribution(machine("healthy-cpu"), "torch", requires=("nvidia-cublas-cu12==12.1.3.1",))
+    facts = packages(facts, {"nvidia-cublas-cu12": "12.1.3.1"})
+    facts = distribution(facts, "nvidia-cublas-cu12", missing_files=("nvidia/cublas/lib/libcublas.so.12",))
+    said = {"error": "ImportError", "message": "libcublas.so.12: cannot open", "packages": ("torch",)}
+    for module in ("torch", "torch.numpy", "torchvision", "mmcv._ext", "mmcv.ops", "mmdet", "mmpose.apis", "registry"):
+        facts = import_of(facts, module, **said)
+    assert [c.name for c in planned(facts, matrix).changes] == ["nvidia-cublas-cu12"]
+
+
+def test_pip_deletes_the_same_paths(machine: Machine, matrix: Matrix) -> None:
+    facts = distribution(machine("healthy-cpu"), "mmengine", record="missing", info="mmengine-0.10.7.dist-info")
+    made = planned(facts, matrix, installer="pip")
+    assert words(made, "remove") == ("rm", "-rf", site("mmengine-0.10.7.dist-info"))

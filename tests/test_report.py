@@ -20,6 +20,7 @@ from mmdoctor.model import (
     Artefact,
     Bench,
     BinaryChoice,
+    Bound,
     Build,
     Cause,
     Change,
@@ -211,7 +212,7 @@ PLAN = Plan(
     status="plan",
     recipe="rtmpose",
     target=PREFIX,
-    fingerprint="0123456789abcdef",
+    bound=Bound(host="", python="3.11.7", state="present", distributions={}),
     new_environment=False,
     stack=STACK,
     changes=(
@@ -219,7 +220,12 @@ PLAN = Plan(
         Change(name="mmcv", old="2.1.0", new="2.1.0", why="compiled again for this torch"),
         Change(name="openxlab", old="0.1.2", new=None),
         Change(name="mmengine", old=None, new="0.10.7"),
+        Change(
+            name="jax", old="0.9.0", new="0.7.1", why="its requirement numpy>=2.0 does not hold beside numpy 1.26.4"
+        ),
     ),
+    forbidden=("our-tool 2.0 wants numpy>=2, the stack has numpy 1.26.4; it stays as it is",),
+    manual=("the clock is two years behind: set it",),
     constraints=("numpy==1.26.4", "torch==2.1.2"),
     overrides=("chumpy ; python_version < '0'",),
     stages=(

@@ -19,10 +19,14 @@ def _interrupt(_number: int, _frame: Optional[FrameType]) -> NoReturn:
 
 
 def main(argv: Optional[list[str]] = None) -> NoReturn:
-    """Run `mmdoctor`; never returns. SIGTERM ends it as an interrupt does, so that what was begun is taken back."""
+    """Run `mmdoctor`; never returns. SIGTERM and a closed terminal end it as an interrupt does: what was begun is taken
+    back. A second one ends that at once; the next command then makes it whole."""
     arguments = sys.argv[1:] if argv is None else argv
     gc.set_threshold(100_000)  # a short process: collecting its start-up's objects is a tenth of a quick check
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
     sys.exit(_run(arguments))
 
 

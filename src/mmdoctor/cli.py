@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
 import click
 import msgspec
@@ -19,6 +19,7 @@ from mmdoctor.model import (
     Bench,
     Facts,
     Finding,
+    Kept,
     Plan,
     Recipe,
     Report,
@@ -27,6 +28,9 @@ from mmdoctor.model import (
     Target,
     Value,
 )
+
+if TYPE_CHECKING:
+    from mmdoctor.probes.indexes import IndexConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 V = TypeVar("V")
@@ -130,6 +134,16 @@ def chosen_target(env: Optional[str], python: Optional[str]) -> tuple[Path, bool
     raise UsageError("which environment? there is no --env, no --python and no active one", hint="mmdoctor … --env DIR")
 
 
+def recovered(env: Optional[str], python: Optional[str]) -> None:
+    """Make whole what a killed `fix --apply` left at this target, before anything is looked at."""
+    from mmdoctor.apply.recover import recovered as mended
+
+    path, is_env = chosen_target(env, python)
+    said = mended(path) if is_env else None
+    if said:
+        click.echo(f"mmdoctor: {said}", err=True)
+
+
 def looked(
     env: Optional[str],
     python: Optional[str],
@@ -155,6 +169,7 @@ def looked(
     if elsewhere and not env and not python:
         nowhere = Target(requested="a pretended environment", state="absent", python=f"3.{sys.version_info.minor}.0")
         return pretended(collect(nowhere, Path.cwd(), quick=quick, wheels_folder=wheels), pretend)
+    recovered(env, python)
     path, is_env = chosen_target(env, python)
     target = Background(probe_target, path.absolute(), is_env=is_env, quick=quick)
     seen = collect(target, path.absolute(), quick=quick, import_deadline=deadline, wheels_folder=wheels)
@@ -278,6 +293,7 @@ def facts(
 @click.option("--torch-variant", "variants", multiple=True, metavar="cpu|cu118|…", help="Allowed builds of torch.")
 @click.option("--no-build", is_flag=True, help="Compile nothing.")
 @click.option("--apply", "apply_it", is_flag=True, help="Run the plan on a clone, prove it, swap it in.")
+@click.option("--resume", is_flag=True, help="Go on with the run that was killed or failed; implies --apply.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--plan-out", metavar="FILE", help="Save the plan.")
 @click.option("--plan", "plan_file", metavar="FILE", help="Use a saved plan; refused when it is stale.")
@@ -299,6 +315,7 @@ def fix(
     variants: tuple[str, ...],
     no_build: bool,
     apply_it: bool,
+    resume: bool,
     yes: bool,
     plan_out: Optional[str],
     plan_file: Optional[str],
@@ -314,9 +331,15 @@ def fix(
     from mmdoctor.matrix import load_matrix, load_recipe
     from mmdoctor.requirements_file import recipe_of
 
-    if apply_it and (facts_file or pretend):
+    if (apply_it or resume) and (facts_file or pretend):
         raise UsageError("--apply changes this machine, so it takes no --facts and no --pretend")
     matrix = load_matrix()
+    if resume:
+        made, seen = interrupted(env, python)
+        cache = Path(wheels) if wheels else None
+        return applied(made, seen, matrix, kind, output, yes=yes, offline=offline, wheels=cache, resume=True)
+    if apply_it:
+        refuse_when_busy(env, python)
     wanted = recipe_of(Path(recipe)) if recipe.endswith(".txt") else load_recipe(recipe)
     request = Request(
         recipe=wanted,
@@ -327,7 +350,11 @@ def fix(
     )
     cache = Path(wheels) if wheels else None
     seen = facts_to_fix(env, python, facts_file, pretend, wanted, matrix, offline=offline, wheels=cache)
-    made = load(plan_file, Plan, "a plan") if plan_file else planned(seen, matrix, request)
+    made = (
+        load(plan_file, Plan, "a plan")
+        if plan_file
+        else planned(seen, matrix, request, replayed=bool(facts_file), offline=offline)
+    )
     if plan_out:
         put(msgspec.json.format(msgspec.json.encode(made), indent=2).decode(), plan_out)
     if emit_kind:
@@ -336,6 +363,27 @@ def fix(
         emit(made, kind, output)
         return {"nothing-to-do": OK, "plan": FINDINGS}.get(made.status, NO_STACK)
     return applied(made, seen, matrix, kind, output, yes=yes, offline=offline, wheels=cache)
+
+
+def interrupted(env: Optional[str], python: Optional[str]) -> tuple[Plan, Facts]:
+    """The plan and the facts of the run that did not end well."""
+    from mmdoctor.apply.runner import to_resume
+
+    path, is_env = chosen_target(env, python)
+    if not is_env:
+        raise UsageError("--resume wants the environment's folder", hint="mmdoctor fix --resume --env DIR")
+    return to_resume(path)
+
+
+def refuse_when_busy(env: Optional[str], python: Optional[str]) -> None:
+    """TryAgainError when the environment is being changed already: said before a minute of looking."""
+    from mmdoctor.apply.places import Places
+    from mmdoctor.errors import TryAgainError
+
+    path, is_env = chosen_target(env, python)
+    holder = Places(path).holder() if is_env else ""
+    if holder:
+        raise TryAgainError(holder, hint="wait for it to end, then run the same command again")
 
 
 def pins_of(texts: tuple[str, ...]) -> dict[str, str]:
@@ -388,12 +436,37 @@ def facts_to_fix(
     return pretended(with_indexes(seen, matrix, offline=offline), pretend)
 
 
-def planned(seen: Facts, matrix: Matrix, request: Request) -> Plan:
-    """Resolve and plan."""
+def planned(seen: Facts, matrix: Matrix, request: Request, *, replayed: bool, offline: bool) -> Plan:
+    """Resolve the stack, settle with uv what it means for the other packages (not for replayed facts), and plan."""
+    from mmdoctor.checks import diagnose
     from mmdoctor.plan import plan
     from mmdoctor.resolve import resolve
 
-    return plan(seen, matrix, request, resolve(seen, matrix, request))
+    resolution = resolve(seen, matrix, request)
+    made = plan(seen, matrix, request, resolution)
+    if made.status == "plan" and not replayed:
+        from mmdoctor.rest import settle
+        from mmdoctor.system import uv_program
+
+        rest = settle(seen, made, request, pip_config(seen.target), uv_program(), offline=offline)
+        made = plan(seen, matrix, request, resolution, rest)
+    return replace(made, manual=by_hand(diagnose(seen, matrix)) if seen.target.state == "present" else ())
+
+
+def by_hand(findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    """The roots that no plan can mend, each with what to do."""
+    return tuple(
+        f"{finding.id} {finding.detail}: {finding.fix.summary}"
+        for finding in findings
+        if finding.status in ("fail", "warn") and finding.fix.kind == "manual" and not finding.caused_by
+    )
+
+
+def pip_config(target: Target) -> IndexConfig:
+    """What pip was told of indexes, by the user and by the environment's own pip.conf."""
+    from mmdoctor.probes.indexes import user_config
+
+    return user_config(os.environ, Path.home(), Path(target.prefix) if target.prefix else None)
 
 
 def emitted(made: Plan, kind: str, output: Optional[str]) -> int:
@@ -416,10 +489,10 @@ def applied(
     yes: bool,
     offline: bool,
     wheels: Optional[Path],
+    resume: bool = False,
 ) -> int:
     """Ask, run the plan, and report the proof."""
     from mmdoctor.apply.runner import Settings, apply
-    from mmdoctor.probes.indexes import user_config
     from mmdoctor.report.progress import listener
     from mmdoctor.system import uv_program
     from mmdoctor.wheels.cache import cache_folder
@@ -435,7 +508,8 @@ def applied(
     if not yes:
         if not sys.stdin.isatty():
             raise RefusedError("there is no terminal to ask on", hint="repeat it with --yes")
-        if not click.confirm("Apply this plan?", err=True):
+        beside = f" {len(made.forbidden)} of your packages stay with requirements unmet." if made.forbidden else ""
+        if not click.confirm(f"{beside} Apply this plan?".strip(), err=True):
             raise RefusedError("not applied, as you said")
     cache = cache_folder()
     settings = Settings(
@@ -443,17 +517,19 @@ def applied(
         wheels=wheels or cache / "wheels",
         offline=offline,
         uv=uv_program(),
-        config=user_config(os.environ, Path.home(), Path(seen.target.prefix) if seen.target.prefix else None),
+        config=pip_config(seen.target),
     )
     with listener(sys.stderr) as say:
-        outcome = apply(made, seen, matrix, settings, say)
+        outcome = apply(made, seen, matrix, settings, say, resume=resume)
     report = reported(outcome.facts, matrix, outcome.seconds * 1000)
     emit(report, kind, output)
     if kind == "text":
-        emit_benches(outcome.smoke, None)
+        emit_benches(outcome.facts.smoke, None)
         moved = [f"{change.name} {change.old or 'none'} → {change.new or 'none'}" for change in outcome.moved]
         if moved and not made.new_environment:
             click.echo(f"moved besides the plan's changes: {', '.join(moved)}")
+        if outcome.users:
+            click.echo(f"still on the earlier environment until restarted: {', '.join(outcome.users)}")
         click.echo(f"{made.target} is ready, proven in {outcome.seconds:.0f} s; the run's logs: {outcome.run}")
     return OK
 
@@ -487,6 +563,7 @@ def bench(
     from mmdoctor.probes.target import probe_target
     from mmdoctor.smoke.bench import run_bench
 
+    recovered(env, python)
     path, is_env = chosen_target(env, python)
     target = probe_target(path.absolute(), is_env=is_env, quick=True)
     if target.state != "present":
@@ -537,18 +614,33 @@ def explain(file: str, kind: str, output: Optional[str]) -> int:
 
 @cli.command()
 @target_options
-def rollback(env: Optional[str], python: Optional[str]) -> int:
-    """Exchange the environment with the one that stood there before the last `fix --apply`."""
-    from mmdoctor.apply.runner import rollback as back
-    from mmdoctor.report.progress import listener
+@click.option("--list", "list_them", is_flag=True, help="The earlier environments that are kept.")
+@click.option("--to", "name", metavar="NAME", help="One of them (default: the newest).")
+@output_options("text", "json")
+def rollback(
+    env: Optional[str], python: Optional[str], list_them: bool, name: Optional[str], kind: str, output: Optional[str]
+) -> int:
+    """Exchange the environment with the one that stood there before the last `fix --apply`, or an earlier one."""
+    from mmdoctor.apply.places import Places
+    from mmdoctor.apply.recover import earlier, recover
+    from mmdoctor.apply.recover import rollback as back
 
     path, is_env = chosen_target(env, python)
     if not is_env:
         raise UsageError("rollback wants the environment's folder", hint="mmdoctor rollback --env DIR")
-    with listener(sys.stderr) as say:
-        if back(path, say) is None:
-            raise RefusedError(f"there is no earlier environment of {path}", hint="fix --apply keeps the last one")
-    click.echo(f"{path} is the previous environment again; the same command exchanges them back")
+    places = Places(path)
+    if not places.state.exists():
+        raise RefusedError(f"there is no earlier environment of {path}", hint="fix --apply keeps the last ones")
+    if list_them:
+        recovered(env, python)
+        emit(Kept(target=str(path), earlier=earlier(places)), kind, output)
+        return OK
+    with places.lock("mmdoctor rollback"):
+        said = recover(places, keep_clone=False)
+        if said:
+            click.echo(f"mmdoctor: a run of fix was killed here: {said}", err=True)
+        chosen = back(places, name)
+    put(f"{path} is the environment of before {chosen.name} again; the same command exchanges them back", output)
     return OK
 
 

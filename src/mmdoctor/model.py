@@ -43,8 +43,17 @@ YesNo = Union[bool, Unknown]
 # ---------------------------------------------------------------------------------------------------------- facts
 
 
+class Disk(Value, frozen=True, kw_only=True):
+    """Room for `what` (the environment, temporary files, a cache) on the disk that `path` is on."""
+
+    what: str
+    path: str
+    free_bytes: Union[int, Unknown]
+
+
 class Host(Value, frozen=True, kw_only=True):
-    """The machine. `libgl` says whether the dynamic linker knows libGL.so.1, which OpenCV's GUI build links to."""
+    """The machine. `libgl` says whether the dynamic linker knows libGL.so.1, which OpenCV's GUI build links to.
+    `identity` is a digest that tells machines apart and names none. `now` is its clock, in seconds since 1970."""
 
     os: Literal["linux", "windows", "macos"]
     os_name: str
@@ -57,6 +66,9 @@ class Host(Value, frozen=True, kw_only=True):
     container: Optional[str]
     wsl: bool
     libgl: YesNo
+    identity: str = ""
+    now: Optional[float] = None
+    disks: tuple[Disk, ...] = ()
 
 
 class GpuDevice(Value, frozen=True, kw_only=True):
@@ -95,16 +107,22 @@ class Toolchain(Value, frozen=True, kw_only=True):
 
 
 class Distribution(Value, frozen=True, kw_only=True):
-    """One installed distribution; `name` is normalised (PEP 503). `missing_files` are RECORD entries not on disk."""
+    """One installed distribution; `name` is normalised (PEP 503). `info` is the entry of `folder` that describes it.
+    `missing_files` are RECORD entries not on disk, `damaged_files` those that are empty or without their end; `digest`
+    is that of RECORD; `direct` says that it came from an address or folder and not from an index (PEP 610)."""
 
     name: str
     version: str
     folder: str = ""
+    info: str = ""
     requires: tuple[str, ...] = ()
     record: Literal["present", "missing", "editable"] = "present"
     missing_files: tuple[str, ...] = ()
+    damaged_files: tuple[str, ...] = ()
     installer: Optional[str] = None
     tag: Optional[str] = None
+    digest: Optional[str] = None
+    direct: bool = False
 
 
 class TorchBuild(Value, frozen=True, kw_only=True):
@@ -114,11 +132,36 @@ class TorchBuild(Value, frozen=True, kw_only=True):
     cuda: Optional[str]
 
 
+class StartupFile(Value, frozen=True, kw_only=True):
+    """What the interpreter runs or reads at each start. `problem`: what it did wrong; `missing`: folders that a .pth
+    file names and that are gone; `stack`: the modules of the stack that its code mentions."""
+
+    kind: Literal["pth", "sitecustomize", "usercustomize"]
+    path: str
+    problem: Optional[str] = None
+    missing: tuple[str, ...] = ()
+    stack: tuple[str, ...] = ()
+
+
+class Breakage(Value, frozen=True, kw_only=True):
+    """Why an interpreter does not serve. `kind`: *gone* its base interpreter is; *startup* the file `culprit` keeps it
+    from starting; *variable* the environment variable `culprit` does; *permission* this user may not run the file or
+    search the folder `culprit`; *python* the packages are for the Python `culprit`. `others`: interpreters of the right
+    version that are there."""
+
+    kind: Literal["gone", "startup", "variable", "permission", "python"]
+    culprit: str
+    others: tuple[str, ...] = ()
+
+
 class Target(Value, frozen=True, kw_only=True):
     """The interpreter that is doctored, never the one mmdoctor runs on.
 
-    `state`: *present* answered; *absent* there is nothing at the path yet; *broken* it did not answer, see `problem`.
-    `torchvision_build` is the version with local label that `torchvision/version.py` states (`0.28.0+cu130`).
+    `state`: *present* answered; *absent* there is nothing at the path yet; *broken* it does not serve, see `problem`
+    and `breakage`. `torchvision_build` is the version with local label that `torchvision/version.py` states
+    (`0.28.0+cu130`). `modules`: the stack's modules that lie in its site-packages, whoever put them there; `leftovers`:
+    what interrupted installs left there. `at_start`: the stack's modules that are loaded before anybody asks.
+    `installed_at`: when an installer last wrote here, in seconds since 1970.
     """
 
     requested: str
@@ -139,9 +182,15 @@ class Target(Value, frozen=True, kw_only=True):
     pythonpath: tuple[str, ...] = ()
     distributions: tuple[Distribution, ...] = ()
     leftovers: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
     torch: Optional[TorchBuild] = None
     torchvision_build: Optional[str] = None
     shadowed: tuple[str, ...] = ()
+    shadowed_stdlib: tuple[str, ...] = ()
+    breakage: Optional[Breakage] = None
+    startup: tuple[StartupFile, ...] = ()
+    at_start: tuple[str, ...] = ()
+    installed_at: Optional[float] = None
 
     def version(self, name: str) -> Optional[str]:
         """The installed version of a distribution (normalised name), or None."""
@@ -165,22 +214,42 @@ class ImportResult(Value, frozen=True, kw_only=True):
     data: dict[str, str] = field(default_factory=dict)
 
 
+class Retry(Value, frozen=True, kw_only=True):
+    """Failed imports tried once more `without` a part of their surroundings (a variable, the user site, the working
+    directory): those that then end well are `healed`."""
+
+    without: str
+    healed: tuple[str, ...]
+
+
+class LoaderFolder(Value, frozen=True, kw_only=True):
+    """A folder that the dynamic linker is told to look in first, and which of the stack's own libraries it holds."""
+
+    variable: str
+    folder: str
+    libraries: tuple[str, ...]
+
+
 class Extension(Value, frozen=True, kw_only=True):
-    """What the ELF file of `mmcv._ext` says, read without loading it."""
+    """What the file of `mmcv._ext` says, read without loading it. `machine` is ELF's name (`EM_X86_64`). `problem`: why
+    no linker takes it; *unreadable* without the right to read it, *cut-off* without its end, *foreign* no ELF file."""
 
     path: str
     needed: tuple[str, ...]
     has_cuda_code: bool
     machine: str
+    problem: Optional[Literal["unreadable", "cut-off", "foreign"]] = None
 
 
 class Index(Value, frozen=True, kw_only=True):
-    """A place that artefacts come from; the address is redacted. `reachable` False carries a `reason`."""
+    """A place that artefacts come from; the address is redacted. `reachable` False carries a `reason`. `now` is the
+    server's clock as its answer's Date says, in seconds since 1970."""
 
     name: Literal["pypi", "torch", "openmmlab"]
     url: str
     reachable: YesNo
     reason: Optional[str] = None
+    now: Optional[float] = None
 
 
 class CachedWheel(Value, frozen=True, kw_only=True):
@@ -275,6 +344,8 @@ class Facts(Value, frozen=True, kw_only=True):
     toolchain: Toolchain
     target: Target
     imports: tuple[ImportResult, ...] = ()
+    retries: tuple[Retry, ...] = ()
+    loader: tuple[LoaderFolder, ...] = ()
     extension: Optional[Extension] = None
     indexes: tuple[Index, ...] = ()
     wheels: tuple[CachedWheel, ...] = ()
@@ -459,6 +530,15 @@ class Resolution(Value, frozen=True, kw_only=True):
     conflict: Optional[str] = None
 
 
+class Rest(Value, frozen=True, kw_only=True):
+    """What the stack means for the user's other packages: the ones that must move, those that cannot live beside it and
+    stay as they are, and what could not be looked up."""
+
+    moves: tuple[Change, ...] = ()
+    forbidden: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+
 class Fixup(Value, frozen=True, kw_only=True):
     """One change to an unpacked sdist: in `file`, each key of `replace` becomes its value."""
 
@@ -498,14 +578,25 @@ class Stage(Value, frozen=True, kw_only=True):
     verify: tuple[str, ...] = ()
 
 
+class Bound(Value, frozen=True, kw_only=True):
+    """What a plan is bound to: it is stale on another host, with another interpreter, or when a distribution came, went
+    or changed. `distributions` maps `name version` to the digest of RECORD."""
+
+    host: str
+    python: str
+    state: str
+    distributions: dict[str, str]
+
+
 class Plan(Value, frozen=True, kw_only=True):
-    """What `fix` prints and `fix --apply` runs, bound to `target` by path, interpreter and installed packages."""
+    """What `fix` prints and `fix --apply` runs, on the `target` as `bound` describes it. `forbidden`: your other
+    packages that cannot live beside the stack and stay as they are; `manual`: what is wrong and no plan can mend."""
 
     schema_version: str = SCHEMA_VERSION
     status: Literal["nothing-to-do", "plan", "unsatisfiable"]
     recipe: str
     target: str
-    fingerprint: str
+    bound: Bound
     new_environment: bool
     stack: Optional[Stack]
     changes: tuple[Change, ...]
@@ -517,7 +608,29 @@ class Plan(Value, frozen=True, kw_only=True):
     cost: Cost
     conflict: Optional[str] = None
     reasons: tuple[str, ...] = ()
+    forbidden: tuple[str, ...] = ()
+    manual: tuple[str, ...] = ()
     pretended: tuple[str, ...] = ()
+
+
+# ------------------------------------------------------------------------------------------------------- rollback
+
+
+class Earlier(Value, frozen=True, kw_only=True):
+    """An environment that stood at the path before the run `name` replaced it with these changes. `bytes` are those of
+    its files that it shares with no other environment."""
+
+    name: str
+    bytes: int
+    changes: tuple[str, ...]
+
+
+class Kept(Value, frozen=True, kw_only=True):
+    """What `mmdoctor rollback --list` answers: the earlier environments, newest first."""
+
+    schema_version: str = SCHEMA_VERSION
+    target: str
+    earlier: tuple[Earlier, ...]
 
 
 # -------------------------------------------------------------------------------------------------------- explain

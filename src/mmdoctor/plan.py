@@ -7,7 +7,7 @@ longer let anything move.
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from typing import Callable, Optional
 
 import msgspec
@@ -16,6 +16,7 @@ from mmdoctor import rules
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import (
     Artefact,
+    Bound,
     Build,
     Change,
     Facts,
@@ -23,10 +24,12 @@ from mmdoctor.model import (
     Plan,
     Request,
     Resolution,
+    Rest,
     Stack,
     Stage,
     Step,
 )
+from mmdoctor.plan_mend import again, in_the_way, mending, removals
 from mmdoctor.plan_pip import for_pip
 
 UV = ("uv", "pip", "install", "--python", "{python}")
@@ -37,44 +40,74 @@ BUILD_TOOLS = ("wheel", "ninja", "psutil", "packaging", "cython")
 MMCV_BUILD_ENV = {"MMCV_WITH_OPS": "1", "CFLAGS": "-g0", "CXXFLAGS": "-g0"}
 
 
-def plan(facts: Facts, matrix: Matrix, request: Request, resolution: Resolution) -> Plan:
-    """The stages that bring the target to the resolution; `nothing-to-do` where it is there already."""
+def plan(facts: Facts, matrix: Matrix, request: Request, resolution: Resolution, rest: Optional[Rest] = None) -> Plan:
+    """The stages that bring the target to the resolution; `nothing-to-do` where it is there already.
+
+    `rest` is what was settled about the user's other packages, from the plan without it (`rest.settle`).
+    """
     target = facts.target
+    rest = rest or Rest()
+    moving = {change.name for change in rest.moves}
+    changes = tuple(change for change in resolution.changes if change.name not in moving)  # damaged, and moves anyway
     base = Plan(
         status="unsatisfiable",
         recipe=request.recipe.name,
         target=target.requested,
-        fingerprint=fingerprint(facts),
+        bound=bound_to(facts),
         new_environment=target.state != "present",
         stack=resolution.stack,
-        changes=resolution.changes,
+        changes=(*changes, *rest.moves),
         stages=(),
         rejected=resolution.rejected,
-        assumptions=resolution.assumptions,
+        assumptions=(*resolution.assumptions, *rest.assumptions),
         cost=resolution.cost,
         conflict=resolution.conflict,
+        forbidden=rest.forbidden,
         pretended=facts.pretended,
     )
     stack = resolution.stack
     if stack is None:
         return base
-    held = msgspec.structs.replace(base, constraints=_constraints(stack, request), overrides=_overrides(stack, request))
-    if not resolution.changes and not _missing_extras(facts, request, stack) and target.state == "present":
+    held = msgspec.structs.replace(
+        base, constraints=_constraints(stack, request, rest), overrides=_overrides(stack, request)
+    )
+    wanted = bool(resolution.changes or _missing_extras(facts, request, stack) or target.state != "present")
+    if not wanted and not in_the_way(facts, ()):
         return msgspec.structs.replace(held, status="nothing-to-do")
     return msgspec.structs.replace(
         held,
         status="plan",
-        stages=_stages(facts, matrix, request, stack, resolution.changes),
+        stages=_stages(facts, matrix, request, stack, changes, rest),
         reasons=_reasons(stack),
     )
 
 
-def fingerprint(facts: Facts) -> str:
-    """What a plan is bound to: the target's path, interpreter and installed packages, as a digest."""
+def bound_to(facts: Facts) -> Bound:
+    """What a plan for these facts holds for."""
     target = facts.target
-    listed = sorted(f"{d.name}=={d.version}" for d in target.distributions)
-    text = "\n".join([target.requested, target.python, target.state, *listed])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Bound(
+        host=facts.host.identity,
+        python=target.python,
+        state=target.state,
+        distributions={f"{d.name} {d.version}": d.digest or "" for d in target.distributions},
+    )
+
+
+def stale(plan: Plan, facts: Facts) -> tuple[str, ...]:
+    """What has changed since the plan was made, in words; empty while it still holds."""
+    then, now = plan.bound, bound_to(facts)
+    said = []
+    if then.host != now.host:
+        said.append("it was made for another machine")
+    if (then.state, then.python) != (now.state, now.python):
+        said.append(f"the environment was {then.state} with Python {then.python}, now {now.state} with {now.python}")
+    said += [f"{name} is gone" for name in sorted(then.distributions.keys() - now.distributions.keys())]
+    said += [f"{name} is new" for name in sorted(now.distributions.keys() - then.distributions.keys())]
+    both = then.distributions.keys() & now.distributions.keys()
+    said += [
+        f"{name} was installed again" for name in sorted(both) if then.distributions[name] != now.distributions[name]
+    ]
+    return tuple(said)
 
 
 def _extras(request: Request, stack: Stack) -> tuple[str, ...]:
@@ -108,12 +141,16 @@ def _parts(stack: Stack) -> dict[str, Optional[str]]:
     }
 
 
-def _constraints(stack: Stack, request: Request) -> tuple[str, ...]:
-    """Every part of the stack as an exact version, so that no later stage moves an earlier pin."""
+def _constraints(stack: Stack, request: Request, rest: Rest) -> tuple[str, ...]:
+    """Every part of the stack, and what moves for it, as an exact version: no later stage moves an earlier pin."""
     parts = _parts(stack)
     ours = [f"{name}=={version}" for name, version in parts.items() if version is not None]
     theirs = [f"{name}=={version}" for name, version in request.pins.items() if name not in parts]
-    return (*ours, *theirs)
+    return (*ours, *theirs, *_moved(rest))
+
+
+def _moved(rest: Rest) -> Iterator[str]:
+    return (f"{change.name}=={change.new}" for change in rest.moves)
 
 
 def _overrides(stack: Stack, request: Request) -> tuple[str, ...]:
@@ -130,18 +167,19 @@ def _wants_chumpy(request: Request) -> bool:
 
 
 def _stages(
-    facts: Facts, matrix: Matrix, request: Request, stack: Stack, changes: tuple[Change, ...]
+    facts: Facts, matrix: Matrix, request: Request, stack: Stack, changes: tuple[Change, ...], rest: Rest
 ) -> tuple[Stage, ...]:
     changed = {change.name for change in changes}
-    removed = tuple(change.name for change in changes if change.new is None)
+    missing = facts.target.state != "present" or bool(_missing_extras(facts, request, stack))
     stages = (
         _environment(facts),
-        _removals(removed),
-        _tools(stack, changed),
+        removals(facts, changes),
+        mending(changes),
+        _tools(stack, changes),
         _torch(stack, changes),
         _mmcv(facts, matrix, stack, changed),
         _numpy_bound(matrix, stack, changed),
-        _openmmlab(request, stack),
+        _openmmlab(request, stack, changes, rest) if missing or changed & {*rules.PARTS} else None,
         _proof(stack),
     )
     chosen = tuple(stage for stage in stages if stage is not None)
@@ -159,24 +197,16 @@ def _environment(facts: Facts) -> Optional[Stage]:
     return Stage(id="environment", title="create the environment", steps=(step,), verify=("ENV001",))
 
 
-def _removals(names: tuple[str, ...]) -> Optional[Stage]:
-    if not names:
-        return None
-    step = Step(
-        argv=("uv", "pip", "uninstall", "--python", "{python}", *names), why="they own a folder that another owns"
-    )
-    return Stage(id="remove", title="remove what is in the way", steps=(step,))
-
-
-def _tools(stack: Stack, changed: set[str]) -> Optional[Stage]:
+def _tools(stack: Stack, changes: tuple[Change, ...]) -> Optional[Stage]:
     builds = "build" in (stack.mmcv.artefact.kind, stack.xtcocotools.artefact.kind)
-    if not builds and "setuptools" not in changed:
+    if not builds and all(change.name != "setuptools" for change in changes):
         return None
     why = f"setuptools {stack.setuptools} still brings pkg_resources, which mmengine 0.10 imports"
     if builds:
         why += " and mmcv's setup.py needs"
     tools = BUILD_TOOLS if builds else ()
-    step = Step(argv=(*UV, f"setuptools=={stack.setuptools}", *tools), why=why)
+    argv = (*UV, *again(changes, ["setuptools"]), f"setuptools=={stack.setuptools}", *tools)
+    step = Step(argv=argv, why=why)
     return Stage(id="tools", title="build tools", steps=(step,), verify=())
 
 
@@ -191,17 +221,18 @@ def _torch(stack: Stack, changes: tuple[Change, ...]) -> Optional[Stage]:
     if "torchvision" in changed:
         names.append(f"torchvision{exact(str(stack.torchvision))}")
     names += [f"numpy=={stack.numpy}", f"{stack.opencv.name}=={stack.opencv.version}"]
-    again = [
-        name
-        for name in ("torch", "torchvision", "numpy", stack.opencv.name)
-        if name in changed and _same_public(name, changes)
-    ]
-    reinstall = tuple(part for name in again for part in ("--reinstall-package", name))
+    reinstall = again(changes, ["torch", "torchvision", "numpy", stack.opencv.name])
     why = (
         f"torch {stack.torch.version}+{stack.torch.variant} with its torchvision, and NumPy before anything bound to it"
     )
     step = Step(argv=(*UV, *where, *names, *reinstall), why=why)
-    verify = ("TRC001", "NPY001", "TVN001", "OCV001")
+    rests_on = (
+        ("TRC001", {"torch"}),
+        ("NPY001", {"torch", "numpy"}),
+        ("TVN001", {"torch", "torchvision"}),
+        ("OCV001", {"numpy", stack.opencv.name}),
+    )
+    verify = tuple(check for check, names in rests_on if names & changed)
     return Stage(id="torch", title="torch, torchvision, NumPy, OpenCV", steps=(step,), verify=verify)
 
 
@@ -212,11 +243,6 @@ def _torch_source(stack: Stack) -> tuple[tuple[str, ...], Callable[[str], str]]:
     if index.startswith("http"):
         return ("--index", index, "--index-strategy", "unsafe-best-match"), lambda v: f"=={v}+{stack.torch.variant}"
     return (), lambda v: f"==={v}"
-
-
-def _same_public(name: str, changes: tuple[Change, ...]) -> bool:
-    change = next(change for change in changes if change.name == name)
-    return bool(change.old and change.new and rules.public(change.old) == rules.public(change.new))
 
 
 def _mmcv(facts: Facts, matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[Stage]:
@@ -280,7 +306,7 @@ def _numpy_bound(matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[St
     return Stage(id="numpy-bound", title=title, steps=(_built_step(build, choice.artefact),), verify=verify)
 
 
-def _openmmlab(request: Request, stack: Stack) -> Stage:
+def _openmmlab(request: Request, stack: Stack, changes: tuple[Change, ...], rest: Rest) -> Stage:
     parts = {
         stack.opencv.name: stack.opencv.version,
         "mmengine": stack.mmengine,
@@ -294,8 +320,9 @@ def _openmmlab(request: Request, stack: Stack) -> Stage:
     # uv leaves bytecode to the first import: ten seconds more, and each time again where it cannot be written.
     # chumpy's setup.py imports pip, which an isolated build does not have (facts: chumpy_isolated_build).
     chumpy = ("--no-build-isolation-package", "chumpy") if _wants_chumpy(request) else ()
-    options = ("--compile-bytecode", *chumpy, *UNDER_CONSTRAINTS)
-    step = Step(argv=(*UV, *options, *names, *_extras(request, stack)), why=why)
+    reinstall = again(changes, ["mmengine", "mmdet", "mmpose"])
+    options = ("--compile-bytecode", *chumpy, *reinstall, *UNDER_CONSTRAINTS)
+    step = Step(argv=(*UV, *options, *names, *_extras(request, stack), *_moved(rest)), why=why)
     return Stage(
         id="openmmlab", title="mmengine, mmdet, mmpose", steps=(step,), verify=("MML001", "MML002", "MML003", "MML004")
     )

@@ -24,6 +24,7 @@ from mmdoctor.model import Value
 T = TypeVar("T")
 NOT_STARTED = 127
 GRACE_SECONDS = 2.0
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class Completed(Value, frozen=True, kw_only=True):
@@ -57,6 +58,11 @@ class Child:
         self._lines: queue.Queue[Optional[str]] = queue.Queue()
         threading.Thread(target=self._write, args=(text,), daemon=True).start()
         threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """The number of the process and, on POSIX, of its group."""
+        return self._process.pid
 
     def _write(self, text: str) -> None:
         stdin = self._process.stdin
@@ -122,16 +128,27 @@ def _start(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    for sign in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
-        if os.name == "posix":
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, sign)
-        elif process.poll() is None:
-            process.terminate()
+    """End a process with its group: asked first, then killed; killed at once when an interrupt comes meanwhile."""
+    try:
+        _signal(process, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_SECONDS)
-            if sign == signal.SIGTERM and not _group_alive(process.pid):
+            if not _group_alive(process.pid):
                 return
+    except BaseException:
+        _signal(process, KILL)
+        raise
+    _signal(process, KILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_SECONDS)
+
+
+def _signal(process: subprocess.Popen[str], sign: int) -> None:
+    if os.name == "posix":
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, sign)
+    elif process.poll() is None:
+        process.terminate()
 
 
 def _group_alive(group: int) -> bool:
@@ -152,16 +169,18 @@ def run(
     cwd: Optional[Path] = None,
     text: str = "",
     on_line: Optional[Callable[[str], None]] = None,
+    on_start: Optional[Callable[[int], None]] = None,
     merge: bool = False,
 ) -> Completed:
     """Run `argv` to its end, at most `deadline` seconds, and say how it ended.
 
-    `merge` puts stderr into stdout, in order; `on_line` sees each merged line as it comes. Never raises for a command
+    `merge` puts stderr into stdout, in order; `on_line` sees each merged line as it comes, `on_start` the number of the
+    process, which is that of its group, too. Never raises for a command
     that fails: a program that cannot be started has `returncode` NOT_STARTED and the reason in `stderr`.
     """
     start = time.perf_counter()
-    if merge or on_line is not None:
-        return _run_merged(argv, deadline, env, cwd, text, on_line, start)
+    if merge or on_line is not None or on_start is not None:
+        return _run_merged(argv, deadline, env, cwd, text, on_line, on_start, start)
     try:
         process = _start(argv, env, cwd, subprocess.PIPE)
     except OSError as error:
@@ -192,6 +211,7 @@ def _run_merged(
     cwd: Optional[Path],
     text: str,
     on_line: Optional[Callable[[str], None]],
+    on_start: Optional[Callable[[int], None]],
     start: float,
 ) -> Completed:
     lines: list[str] = []
@@ -201,6 +221,8 @@ def _run_merged(
     except OSError as error:
         return _not_started(error, start)
     with child:
+        if on_start is not None:
+            on_start(child.pid)
         while True:
             try:
                 line = child.readline(deadline - (time.perf_counter() - start))

@@ -1,36 +1,48 @@
-"""Where mmdoctor keeps what belongs to an environment: beside it, so that links and renames stay on one file system."""
+"""Where mmdoctor keeps what belongs to an environment: beside it, so that links and renames stay on one file system.
+
+.NAME.mmdoctor/  next/             the clone under repair
+                 previous/STAMP/   what stood at the path before, newest last
+                 runs/STAMP/       plan, facts, logs, package lists, proof of one run
+                 journal.jsonl     what was begun and done, each line on the disk before what follows it
+                 lock              who is changing the environment
+"""
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from mmdoctor.errors import TryAgainError
 
 UNFINISHED = "mmdoctor-unfinished"
+LOCK_TRIES = 3
+LOCK_PAUSE_SECONDS = 0.1
 
 
 class Places:
-    """The paths around one environment: `.NAME.mmdoctor/` beside it with the clone, the previous one and the runs."""
+    """The paths around one environment. `named` is its path as the user says it, `env` where it really lies."""
 
-    def __init__(self, env: Path) -> None:
-        self.env = env.absolute()
+    def __init__(self, named: Path) -> None:
+        self.named = named.absolute()
+        self.env = Path(os.path.realpath(named))
         self.state = self.env.parent / f".{self.env.name}.mmdoctor"
         self.next = self.state / "next"
+        self.aside = self.state / "aside"
         self.previous = self.state / "previous"
+        self.runs = self.state / "runs"
         self.journal = self.state / "journal.jsonl"
+        self.lock_file = self.state / "lock"
 
     def new_run(self) -> Path:
-        """A fresh folder for the plan, the logs and the package lists of one run."""
+        """A fresh folder for the plan, the logs and the package lists of one run; its name is a time."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         for number in range(100):
-            run = self.state / "runs" / (stamp if number == 0 else f"{stamp}-{number}")
+            run = self.runs / (stamp if number == 0 else f"{stamp}-{number:02}")
             try:
                 run.mkdir(parents=True)
             except FileExistsError:
@@ -38,44 +50,88 @@ class Places:
             return run
         raise TryAgainError(f"no free run folder under {self.state}")
 
-    def note(self, event: str, **fields: Any) -> None:
-        """Append one event to the journal, on the disk before anything that follows it."""
-        line = json.dumps({"event": event, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **fields})
-        with self.journal.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+    def kept(self) -> tuple[Path, ...]:
+        """The environments that stood at the path before, newest first."""
+        return tuple(sorted(self.previous.glob("*"), reverse=True))
+
+    def discard(self, folder: Path) -> None:
+        """Take a folder away: out of its place in one step, then file by file. A kill leaves a `trash-…` behind."""
+        if not os.path.lexists(folder):
+            return
+        trash = self.state / f"trash-{folder.name}-{os.getpid()}-{time.monotonic_ns()}"
+        folder.rename(trash)
+        _remove(trash)
+
+    def hand_over(self) -> None:
+        """As root: what lies here belongs to the environment's owner, who recovers and rolls back without root."""
+        if os.name != "posix" or os.geteuid() != 0 or not self.env.exists() or self.env.stat().st_uid == 0:
+            return
+        owner = self.env.stat()
+        for path in (self.state, *self.state.glob("*"), *self.runs.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+    def sweep(self) -> None:
+        """Take away what a killed `discard` left."""
+        for trash in self.state.glob("trash-*"):
+            _remove(trash)
+
+    def holder(self) -> str:
+        """Who is changing the environment right now; empty when nobody is."""
+        if not self.lock_file.exists():
+            return ""
+        try:
+            with self._held():
+                return ""
+        except TryAgainError as error:
+            return error.what
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """One change at a time. TryAgainError names who holds the lock."""
+    def lock(self, what: str) -> Iterator[None]:
+        """One change at a time; `what` is told to whoever comes second. TryAgainError names the holder."""
         self.state.mkdir(parents=True, exist_ok=True)
-        path = self.state / "lock"
-        with path.open("a+", encoding="utf-8") as stream:
-            try:
-                _lock(stream.fileno())
-            except OSError:
-                stream.seek(0)
-                holder = stream.read().strip() or "another process"
-                what = f"{self.env} is being changed by {holder}"
-                raise TryAgainError(what, hint="wait for it to end, then run the same command again") from None
-            stream.seek(0)
-            stream.truncate()
-            stream.write(f"mmdoctor, process {os.getpid()}")
-            stream.flush()
+        self.lock_file.touch()
+        with self._held() as stream:
+            os.truncate(stream, 0)
+            os.write(stream, f"{what}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}".encode())
             try:
                 yield
             finally:
-                stream.seek(0)
-                stream.truncate()
+                os.truncate(stream, 0)
+
+    @contextmanager
+    def _held(self) -> Iterator[int]:
+        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_APPEND)
+        try:
+            if not _lock(descriptor):
+                holder = self.lock_file.read_text(encoding="utf-8").strip() or "another process"
+                what = f"{self.named} is being changed by {holder}"
+                raise TryAgainError(what, hint="wait for it to end, then run the same command again")
+            yield descriptor
+        finally:
+            os.close(descriptor)  # and with it the lock, as a kill does
 
 
-def _lock(descriptor: int) -> None:
-    if sys.platform != "win32":
-        import fcntl
+def _remove(folder: Path) -> None:
+    for base, _, _ in os.walk(folder):
+        if not os.access(base, os.W_OK):
+            Path(base).chmod(0o700)  # a folder of the clone; the original's is another one
+    shutil.rmtree(folder)
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
-        import msvcrt
 
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+def _lock(descriptor: int) -> bool:
+    """Take the lock, or say that another has it; who only looks has it for a moment, so it is tried again."""
+    for _ in range(LOCK_TRIES):
+        try:
+            if sys.platform != "win32":
+                import fcntl
+
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                import msvcrt
+
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            time.sleep(LOCK_PAUSE_SECONDS)
+        else:
+            return True
+    return False

@@ -1,28 +1,37 @@
-"""Runs a plan: clone → stages, each with its post-condition → proof → swap."""
+"""Runs a plan: fetch → clone → stages, each with its post-condition → proof → swap; or goes on with a killed run."""
 
 from __future__ import annotations
 
-import os
 import shutil
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Optional, Protocol
+from typing import Callable, Optional, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from mmdoctor import system
-from mmdoctor.apply.clone import clone, exchange, relocate
+from mmdoctor.apply.clone import Manifest, clone, differences, hand_over, inodes, manifest, owned_by_another, relocate
+from mmdoctor.apply.failure import failure
+from mmdoctor.apply.fetch import fetch
+from mmdoctor.apply.journal import Journal, Standing, boot
 from mmdoctor.apply.places import UNFINISHED, Places
+from mmdoctor.apply.preflight import Preflight, preflight, refuse_early
+from mmdoctor.apply.processes import started
+from mmdoctor.apply.recover import keep, prune, recover, swap
 from mmdoctor.checks import diagnose
 from mmdoctor.errors import ApplyError, RefusedError
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Bench, Build, Change, Facts, Finding, Plan, Stage, Step, Target, Value
-from mmdoctor.plan import fingerprint
+from mmdoctor.model import Build, Change, Facts, Finding, Plan, Stage, Step, Target, Value
+from mmdoctor.plan import stale
 from mmdoctor.probes.collect import collect, with_smoke
 from mmdoctor.probes.imports import probe_imports, steps_for
-from mmdoctor.probes.indexes import IndexConfig, uv_environment
-from mmdoctor.probes.target import probe_target
+from mmdoctor.probes.indexes import IndexConfig
+from mmdoctor.probes.target import interpreter_of, probe_target
+from mmdoctor.rest import uv_of
 from mmdoctor.wheels.build import build_key, compile_wheel, unpack
 from mmdoctor.wheels.cache import admit, proofs, sha256_of
 from mmdoctor.wheels.fetch import fetch_sdist
@@ -42,13 +51,12 @@ IMPORTS_OF = {
     "MML003": ("mmpose", "mmpose.apis"),
     "MML004": ("registry",),
 }
-# Of the user's environment, what would send an installer to another interpreter than the one it is told.
-MISLEADING = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
-FREE_SPACE_FACTOR = 3.5
 
 
 class Listener(Protocol):
     """Who is told how it goes; the report package has one for terminals and one for logs."""
+
+    def info(self, text: str) -> None: ...
 
     def stage(self, number: int, total: int, title: str) -> None: ...
 
@@ -71,94 +79,157 @@ class Settings(Value, frozen=True, kw_only=True):
     config: IndexConfig
 
 
-class Outcome(Value, frozen=True, kw_only=True):
-    """The proven environment: its facts and findings, what moved besides the plan's changes, and the run's folder."""
+class Proof(Value, frozen=True, kw_only=True):
+    """What was seen of the repaired environment before it was put in place."""
 
     facts: Facts
     findings: tuple[Finding, ...]
-    smoke: tuple[Bench, ...]
+
+
+class Outcome(Value, frozen=True, kw_only=True):
+    """The proven environment at its path: the proof's facts, what moved besides the plan's changes, who still runs the
+    earlier one, and the run's folder."""
+
+    facts: Facts
     moved: tuple[Change, ...]
+    users: tuple[str, ...]
     atomic: bool
     run: Path
     seconds: float
 
 
-def apply(plan: Plan, facts: Facts, matrix: Matrix, settings: Settings, say: Listener) -> Outcome:
+Prove = Callable[[Path, Matrix, Settings], Proof]
+
+
+def apply(
+    plan: Plan,
+    facts: Facts,
+    matrix: Matrix,
+    settings: Settings,
+    say: Listener,
+    *,
+    prove: Optional[Prove] = None,
+    resume: bool = False,
+) -> Outcome:
     """Bring the target to the plan's stack. Until the proof holds, the path shows the old environment unchanged.
 
-    Raises RefusedError (stale plan, a system's own Python, no space), TryAgainError (lock, network), ApplyError (a
-    step, a post-condition or the proof failed; nothing changed).
+    `prove` looks at the repaired environment and raises ApplyError when it does not hold; by default every check and
+    RTMPose inference. With `resume` the run that was killed goes on where it stood. Raises RefusedError (stale plan, a
+    system's own Python, no space, no right), TryAgainError (lock, network), ApplyError (a step, a post-condition or the
+    proof failed; nothing changed).
     """
-    _preflight(plan, facts)
-    places = Places(Path(plan.target))
-    try:
-        with places.lock():
-            run = _Run(plan, facts, matrix, settings, say, places)
-            try:
-                return run.to_the_end()
-            except BaseException as error:
-                run.drop(error)
-                raise
-    except OSError as error:  # no space, no right to write: said by the system, with the file
-        what = f"{plan.target} could not be changed: {error.strerror}: {error.filename}"
-        raise ApplyError(what, hint="nothing was changed at that path") from error
-
-
-def _preflight(plan: Plan, facts: Facts) -> None:
-    target = facts.target
     if plan.status != "plan":
         raise RefusedError(f"there is nothing to apply: {plan.status}", hint=plan.conflict)
-    if plan.fingerprint != fingerprint(facts):
-        what = f"the plan is stale: {plan.target} is not as it was when the plan was made"
-        raise RefusedError(what, hint="make a new plan with `mmdoctor fix`")
-    if target.state == "present" and target.kind == "system":
-        raise RefusedError(
-            f"{target.prefix} is the system's own Python; mmdoctor changes venvs and conda prefixes only",
-            hint="name a new environment with --env DIR",
-        )
-    free = facts.host.disk_free_bytes
-    needed = int(plan.cost.download_bytes * FREE_SPACE_FACTOR)
-    if isinstance(free, int) and free < needed:
-        what = f"the disk has {free / 1e9:.1f} GB free, the plan needs about {needed / 1e9:.1f} GB"
-        raise RefusedError(what, hint="free some space, or choose another place with --env")
+    places = Places(Path(plan.target))
+    refuse_early(plan, facts, places)
+    with _told(plan), places.lock("mmdoctor fix --apply"):
+        journal = Journal(places.journal)
+        standing = journal.standing() if resume else Standing()
+        said = recover(places, keep_clone=resume)
+        if said:
+            say.info(said)
+        facts = _as_it_is_now(plan, facts, places)
+        seen = preflight(plan, facts, places, settings.cache)
+        run = _Run(plan, facts, matrix, settings, say, places, journal, seen)
+        try:
+            return run.to_the_end(prove or proven, standing)
+        except BaseException as error:
+            run.drop(error)
+            raise
+        finally:
+            places.hand_over()
+
+
+def to_resume(named: Path) -> tuple[Plan, Facts]:
+    """The plan and the facts of the last run at this path, when it did not end well. Raises RefusedError."""
+    places = Places(named)
+    standing = Journal(places.journal).standing()
+    if standing.run is None or standing.how == "done":
+        raise RefusedError(f"there is no interrupted run of {named}", hint="make a new plan with `mmdoctor fix`")
+    try:
+        plan = msgspec.json.decode((standing.run / "plan.json").read_bytes(), type=Plan)
+        facts = msgspec.json.decode((standing.run / "facts.json").read_bytes(), type=Facts)
+    except (OSError, msgspec.DecodeError) as error:
+        what = f"the interrupted run {standing.run} had not written its plan yet: {error}"
+        raise RefusedError(what, hint="make a new plan with `mmdoctor fix`") from error
+    return plan, facts
+
+
+@contextmanager
+def _told(plan: Plan) -> Iterator[None]:
+    """An error of the system becomes one of ours; it names the file."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{plan.target} could not be changed: {error.strerror}: {error.filename}"
+        raise ApplyError(what, hint="nothing was changed at that path; see to that and run it again") from error
+
+
+def _as_it_is_now(plan: Plan, facts: Facts, places: Places) -> Facts:
+    """The facts with the target as it is under the lock. RefusedError when the plan is stale."""
+    target = facts.target
+    if plan.new_environment:
+        if places.env.exists() and any(places.env.iterdir()):
+            what = f"the plan is stale: it builds a new environment, and {plan.target} is not empty any more"
+            raise RefusedError(what, hint="make a new plan with `mmdoctor fix`")
+    else:
+        target = probe_target(places.named, is_env=True)
+    now = replace(facts, target=target)
+    changed = stale(plan, now)
+    if changed:
+        shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
+        raise RefusedError(f"the plan is stale: {shown}", hint="make a new plan with `mmdoctor fix`")
+    return now
 
 
 class _Run:
     """One application of one plan."""
 
     def __init__(
-        self, plan: Plan, facts: Facts, matrix: Matrix, settings: Settings, say: Listener, places: Places
+        self,
+        plan: Plan,
+        facts: Facts,
+        matrix: Matrix,
+        settings: Settings,
+        say: Listener,
+        places: Places,
+        journal: Journal,
+        seen: Preflight,
     ) -> None:
         self.plan, self.facts, self.matrix = plan, facts, matrix
         self.settings, self.say, self.places = settings, say, places
+        self.journal, self.seen = journal, seen
         self.started = time.monotonic()
         self.work = places.env if plan.new_environment else places.next
-        self.created = not places.env.exists()
         self.folder = places.new_run()
+        self.before: Manifest = {}
+        self.fetched: Mapping[str, str] = {}
+        self.created = 0
         self.swapped = False
 
-    def to_the_end(self) -> Outcome:
-        self._write("plan.json", msgspec.json.format(msgspec.json.encode(self.plan), indent=1).decode())
-        self._write("constraints.txt", "\n".join(self.plan.constraints) + "\n")
-        self._write("overrides.txt", "\n".join(self.plan.overrides) + "\n")
-        self._write("freeze-before.txt", _freeze(self.facts.target))
-        self.places.note("start", plan=str(self.folder), new=self.plan.new_environment)
-        self._prepare()
+    def to_the_end(self, prove: Prove, standing: Standing) -> Outcome:
+        self._begin()
+        going_on = standing.clean and not self.plan.new_environment and self.places.next.exists()
+        self.fetched = fetch(self.plan, self.facts.target, self.settings, self.folder, self.say)
+        self._prepare(standing if going_on else None)
         stages = [stage for stage in self.plan.stages if stage.id != "proof"]
         for number, stage in enumerate(stages, start=1):
+            if going_on and stage.id in standing.stages:
+                continue
             self.say.stage(number, len(stages) + 1, stage.title)
-            self._stage(stage)
+            # A post-condition is looked at early where it can save a compile; the proof holds all of them anyway.
+            costly = any(step.build for later in stages[number:] for step in later.steps)
+            self._stage(stage, verify=costly and stage.id not in standing.stages)
         self.say.stage(len(stages) + 1, len(stages) + 1, "proof: every check, mmcv's ops, RTMPose inference")
-        facts, findings = self._prove()
-        atomic = self._swap()
+        proof = self._prove(prove)
+        atomic = self._put_in_place()
         after = self._target_now()
-        self._write("freeze-after.txt", _freeze(after))
-        self.places.note("done")
+        with self._only_said():
+            self._write("freeze-after.txt", _freeze(after))
         return Outcome(
-            facts=facts,
-            findings=findings,
-            smoke=facts.smoke,
+            facts=replace(proof.facts, target=after),
             moved=_moved(self.facts.target, after, self.plan),
+            users=self.seen.users,
             atomic=atomic,
             run=self.folder,
             seconds=time.monotonic() - self.started,
@@ -168,35 +239,63 @@ class _Run:
         """Take back what was begun; what stood at the path stands there."""
         if self.swapped:
             return
-        if self.plan.new_environment:
-            marked = (self.work / UNFINISHED).exists() or self.created
-            if marked:
-                shutil.rmtree(self.work, ignore_errors=True)
-        else:
-            shutil.rmtree(self.work, ignore_errors=True)
-        self.places.note("dropped", error=f"{type(error).__name__}: {error}")
+        if not self.plan.new_environment:
+            self.places.discard(self.places.next)
+        elif self.created and self.places.env.exists():
+            self.places.discard(self.places.env)
+        with suppress(OSError):  # on a full disk the journal cannot say it; the next command then recovers
+            self.journal.note("dropped", error=f"{type(error).__name__}: {error}"[:500])
+
+    def _begin(self) -> None:
+        self._write("plan.json", msgspec.json.format(msgspec.json.encode(self.plan), indent=1).decode())
+        self._write("facts.json", msgspec.json.encode(self.facts).decode())
+        self._write("constraints.txt", "\n".join(self.plan.constraints) + "\n")
+        self._write("overrides.txt", "\n".join(self.plan.overrides) + "\n")
+        self._write("freeze-before.txt", _freeze(self.facts.target))
+        self.journal.note("start", run=str(self.folder), new=self.plan.new_environment)
+        for warning in self.seen.warnings:
+            self.say.info(warning)
+        if self.seen.users:
+            self.say.info(f"in use by {', '.join(self.seen.users)}: they go on with the old files; restart them after")
 
     def _write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text, encoding="utf-8")
 
-    def _prepare(self) -> None:
+    def _prepare(self, going_on: Optional[Standing]) -> None:
+        """The place to work in: a clone, the one that a killed run left, or an empty folder at the final path."""
         if self.plan.new_environment:
+            self.places.env.mkdir(parents=True, exist_ok=True)
+            self.created = self.places.env.stat().st_ino
+            self.journal.note("created", inode=self.created)
             return
-        shutil.rmtree(self.places.next, ignore_errors=True)
+        self.before = manifest(self.places.env)
+        if going_on is not None and going_on.run is not None:
+            then = msgspec.json.decode((going_on.run / "manifest.json").read_bytes(), type=Manifest)
+            if then == self.before:
+                self.say.info(f"going on after stage {', '.join(going_on.stages) or 'clone'} of the killed run")
+                self._write("manifest.json", msgspec.json.encode(self.before).decode())
+                self.journal.note("cloned", boot=boot(), linked=self.seen.linkable)
+                for stage in going_on.stages:
+                    self.journal.note("stage-done", id=stage, boot=boot())
+                return
+            self.places.discard(self.places.next)
         start = time.monotonic()
-        linked = clone(self.places.env, self.places.next)
-        how = "hard links" if linked else "a copy, since this file system refuses hard links"
-        self.say.line(f"cloned beside itself by {how} in {time.monotonic() - start:.1f} s")
-        self.places.note("cloned", linked=linked)
+        cloned = clone(self.places.env, self.places.next)
+        copied = f", {cloned.copied} files ({cloned.copied_bytes / 1e9:.1f} GB) copied" if cloned.copied else ""
+        self.say.info(f"cloned beside itself by hard links in {time.monotonic() - start:.1f} s{copied}")
+        self._write("manifest.json", msgspec.json.encode(self.before).decode())
+        self.journal.note("cloned", boot=boot(), linked=not cloned.copied)
 
-    def _stage(self, stage: Stage) -> None:
-        self.places.note("stage", id=stage.id)
+    def _stage(self, stage: Stage, *, verify: bool) -> None:
+        self.journal.note("stage", id=stage.id)
         start = time.monotonic()
         for step in stage.steps:
             self._step(stage, step)
         if stage.id == "environment":
             (self.work / UNFINISHED).write_text(str(self.folder), encoding="utf-8")
-        self._verify(stage)
+        if verify:
+            self._verify(stage)
+        self.journal.note("stage-done", id=stage.id, boot=boot())
         self.say.done(time.monotonic() - start)
 
     def _step(self, stage: Stage, step: Step) -> None:
@@ -223,13 +322,16 @@ class _Run:
             env=self._environment(),
             merge=True,
             on_line=self.say.line,
+            on_start=self._child,
         )
         with log.open("a", encoding="utf-8") as stream:
             stream.write(f"$ {' '.join(argv)}\n{done.stdout}{done.stderr}\n")
         if not done.ok:
-            how = "did not end in time" if done.timed_out else f"ended with {done.returncode}"
-            said = " ".join((done.stdout + done.stderr).split("\n")[-6:]).strip()
-            raise ApplyError(f"stage {stage}: {argv[0]} {how}: {said[-600:]}", hint=f"the log: {log}")
+            raise failure(stage, done, log)
+
+    def _child(self, pid: int) -> None:
+        """Told of each process that writes into the clone, so that a recovery can end what a kill left running."""
+        self.journal.note("child", pid=pid, started=started(pid))
 
     def _built(self, step: Step, build: Build, names: Mapping[str, str]) -> None:
         """Install a compiled wheel: from the cache when its key is there, else compiled, proven, and then cached."""
@@ -261,8 +363,17 @@ class _Run:
         out = folder / "wheel"
         shutil.rmtree(out, ignore_errors=True)
         log = self.folder / f"build-{build.package}.log"
-        environment = self._environment()
-        return compile_wheel(build, source, target, self.facts.host, out, environment, log, self.say.progress)
+        return compile_wheel(
+            build,
+            source,
+            target,
+            self.facts.host,
+            out,
+            self._environment(),
+            log,
+            self.say.progress,
+            self._child,
+        )
 
     def _shown(self, package: str) -> tuple[str, ...]:
         """What a fresh wheel was seen to do; ApplyError when it does not load, and then it does not enter the cache."""
@@ -281,65 +392,106 @@ class _Run:
         wanted = {name for check in stage.verify for name in IMPORTS_OF.get(check, ())}
         steps = tuple(step for step in steps_for(target) if step in wanted)
         imports = probe_imports(target.executable, steps) if steps else ()
-        facts = msgspec.structs.replace(self.facts, target=target, imports=imports, smoke=())
+        facts = replace(self.facts, target=target, imports=imports, smoke=())
         failed = [f for f in diagnose(facts, self.matrix) if f.id in stage.verify and f.status in ("fail", "crash")]
         if failed:
             first = failed[0]
             said = f"{first.id}: {first.detail}: {'; '.join(first.evidence)}"
             raise ApplyError(f"after stage {stage.id} {said}", hint=f"the run's logs: {self.folder}")
 
-    def _prove(self) -> tuple[Facts, tuple[Finding, ...]]:
-        from mmdoctor.smoke.bench import run_bench
-
+    def _prove(self, prove: Prove) -> Proof:
         start = time.monotonic()
-        facts = collect(self._target_now(), self.work, wheels_folder=self.settings.wheels)
-        if not (facts.target.version("mmpose") or "").startswith("0."):
-            facts = with_smoke(facts, run_bench(str(self._python())))
-        findings = diagnose(facts, self.matrix)
-        failed = [finding for finding in findings if finding.status in ("fail", "crash")]
-        self._write("proof.json", msgspec.json.format(msgspec.json.encode(findings), indent=1).decode())
+        proof = prove(self.work, self.matrix, self.settings)
+        self._write("proof.json", msgspec.json.format(msgspec.json.encode(proof.findings), indent=1).decode())
+        failed = [finding for finding in proof.findings if finding.status in ("fail", "crash")]
         if failed:
             said = "; ".join(f"{f.id} {f.detail}: {' '.join(f.evidence)}" for f in failed if not f.caused_by)
             raise ApplyError(f"the result is not proven: {said}", hint=f"the run's logs: {self.folder}")
         self.say.done(time.monotonic() - start)
-        self.places.note("proven")
-        return facts, findings
+        return proof
 
-    def _swap(self) -> bool:
+    def _put_in_place(self) -> bool:
+        """Make the proven environment the one at the path. From here on nothing is dropped."""
         if self.plan.new_environment:
+            self.journal.note("proven")
             (self.work / UNFINISHED).unlink(missing_ok=True)
+            self.swapped = True
+            with self._only_said():
+                self.journal.note("done")
             return True
-        relocate(self.places.next, self.places.next, self.places.env)
-        shutil.rmtree(self.places.previous, ignore_errors=True)
-        self.places.note("swap")
-        atomic = exchange(self.places.env, self.places.next)
-        self.swapped = True
-        self.places.next.rename(self.places.previous)
+        relocate(self.places.next, self.places.next, self.places.named)
+        hand_over(self.places.next, inodes(self.before))
+        changed = differences(self.before, manifest(self.places.env))
+        if changed:
+            shown = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+            what = f"{self.plan.target} was changed by somebody else meanwhile, and that would be lost: {shown}"
+            raise ApplyError(what, hint="look who writes there, then make a new plan with `mmdoctor fix`")
+        with _uninterrupted():
+            self.journal.note("proven")
+            atomic = swap(self.places, self.journal, self.places.next)
+            self.swapped = True
+        with self._only_said():
+            keep(self.places, self.folder.name)
+            self.journal.note("done")
+            prune(self.places)
         return atomic
 
-    def _python(self) -> Path:
-        from mmdoctor.probes.target import interpreter_of
+    @contextmanager
+    def _only_said(self) -> Iterator[None]:
+        """What fails after the swap does not take the proven environment away; the next command puts it in order."""
+        try:
+            yield
+        except OSError as error:
+            self.say.info(f"the new environment is in place, but: {error.strerror}: {error.filename}")
 
+    def _python(self) -> Path:
         return interpreter_of(self.places.env if self.swapped else self.work)
 
     def _target_now(self) -> Target:
-        return probe_target(self.places.env if self.swapped else self.work, is_env=True)
+        return probe_target(self.places.named if self.swapped else self.work, is_env=True)
 
     def _environment(self) -> dict[str, str]:
-        environment = {name: value for name, value in os.environ.items() if name not in MISLEADING}
-        environment.update(uv_environment(self.settings.config))
-        if self.settings.offline:
-            environment["UV_OFFLINE"] = "1"
+        settings = self.settings
+        environment = {**uv_of(settings.uv, settings.config, offline=settings.offline).environment, **self.fetched}
+        if owned_by_another(self.places.env):
+            environment["UV_LINK_MODE"] = "copy"  # what is handed over must not be a file of root's own cache
         return environment
 
 
+def proven(env: Path, matrix: Matrix, settings: Settings) -> Proof:
+    """Every check, mmcv's golden ops and RTMPose inference with right keypoints, on the environment as it is."""
+    from mmdoctor.smoke.bench import run_bench
+
+    target = probe_target(env, is_env=True)
+    looking = system.Background(collect, target, env, wheels_folder=settings.wheels)
+    smoke = run_bench(target.executable) if not (target.version("mmpose") or "0.").startswith("0.") else ()
+    facts = with_smoke(looking.result(), smoke)
+    return Proof(facts=facts, findings=diagnose(facts, matrix))
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """SIGINT and SIGTERM wait until the swap is written down."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _filled(argv: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:
+    """The arguments with `{python}`, `{env}` … filled in, also at the beginning of a path."""
     filled = []
     for part in argv:
-        if part.startswith("{") and part.endswith("}") and part[1:-1] in names:
-            filled.append(names[part[1:-1]])
-        else:
-            filled.append(part)
+        for name, value in names.items():
+            if part == f"{{{name}}}" or part.startswith(f"{{{name}}}/"):
+                part = value + part[len(name) + 2 :]  # noqa: PLW2901
+                break
+        filled.append(part)
     return tuple(filled)
 
 
@@ -357,15 +509,3 @@ def _moved(before: Target, after: Target, plan: Plan) -> tuple[Change, ...]:
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name) and name not in planned
     )
-
-
-def rollback(env: Path, say: Listener) -> Optional[Path]:
-    """Exchange the environment with the one before the last swap; None when there is none."""
-    places = Places(env)
-    if not places.previous.exists():
-        return None
-    with places.lock():
-        places.note("rollback")
-        atomic = exchange(places.env, places.previous)
-        say.line("exchanged in one step" if atomic else "exchanged by renames")
-    return places.env

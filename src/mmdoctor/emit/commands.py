@@ -75,7 +75,15 @@ def commands(stage: Stage, names: Mapping[str, str]) -> Iterator[str]:
 
 def line(argv: tuple[str, ...], names: Mapping[str, str]) -> str:
     """One command, its words quoted; `mmpose>=1.3` unquoted would be a redirection into a file."""
-    return " ".join(names.get(word) or shlex.quote(word) for word in argv)
+    return " ".join(_filled(word, names) for word in argv)
+
+
+def _filled(word: str, names: Mapping[str, str]) -> str:
+    """A placeholder as a whole word, or `{env}` at the beginning of a path."""
+    rest = word.removeprefix("{env}/")
+    if rest != word:
+        return f"{names['{env}']}/{shlex.quote(rest)}"
+    return names.get(word) or shlex.quote(word)
 
 
 def building(step: Step, build: Build, names: Mapping[str, str]) -> Iterator[str]:

@@ -30,6 +30,10 @@ class Log:
         self._stream.flush()
         self._said = time.monotonic()
 
+    def info(self, text: str) -> None:
+        """Something worth knowing that is no step."""
+        self._print(f"      {text}")
+
     def stage(self, number: int, total: int, title: str) -> None:
         """A stage begins."""
         self._running, self._began = title, time.monotonic()
@@ -69,6 +73,10 @@ class Bars:
         self.bars: Any = Progress(*columns, console=self.console, transient=True)
         self._task: Optional[TaskID] = None
         self._began = time.monotonic()
+
+    def info(self, text: str) -> None:
+        """Something worth knowing that is no step."""
+        self.console.print(f"      {text}", markup=False)
 
     def stage(self, number: int, total: int, title: str) -> None:
         """A stage begins."""

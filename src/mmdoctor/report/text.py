@@ -12,6 +12,7 @@ from mmdoctor.model import (
     Facts,
     Finding,
     Gpu,
+    Kept,
     Plan,
     Report,
     Summary,
@@ -45,6 +46,8 @@ def render(value: Value, colour: bool = False, width: int = WIDTH) -> str:
             _bench(page, bench)
     elif isinstance(value, Facts):
         _facts(page, value)
+    elif isinstance(value, Kept):
+        _kept(page, value)
     else:
         raise UsageError(f"there is no text form of a {type(value).__name__.lower()}", "use --format json")
     return page.text()
@@ -253,3 +256,17 @@ def _reachable(reachable: Union[bool, Unknown], reason: Optional[str]) -> str:
     if isinstance(reachable, Unknown):
         return f"not asked ({reachable.unknown})"
     return "answers" if reachable else f"does not answer: {reason}"
+
+
+# ----------------------------------------------------------------------------------------------------------- rollback
+
+
+def _kept(page: Page, kept: Kept) -> None:
+    page.line((f"earlier environments of {kept.target}", "bold"))
+    if not kept.earlier:
+        page.line("none is kept", indent=2)
+    for earlier in kept.earlier:
+        page.line((earlier.name, "bold"), f"  {size(earlier.bytes)} of its own", indent=2)
+        page.prose(", ".join(earlier.changes) or "what was changed then is not known any more", 4)
+    if kept.earlier:
+        page.line(f"next: mmdoctor rollback --env {quote(kept.target)} --to NAME    each stood there before that run")

@@ -33,15 +33,21 @@ def write_plan(page: Page, plan: Plan) -> None:
         _changes(page, plan)
     if plan.status != "nothing-to-do":
         _rejections(page, plan.rejected)
-    if plan.assumptions:
-        page.heading("Assumed")
-        for assumption in plan.assumptions:
-            page.prose(assumption, 2, first="- ")
+    _sentences(page, "Not for a plan to mend", plan.manual)
+    _sentences(page, "Your packages that cannot live beside this stack", plan.forbidden)
+    _sentences(page, "Assumed", plan.assumptions)
     if plan.status == "plan":
         what = "builds it" if plan.new_environment else "repairs a copy, proves it, and swaps it in"
         page.line()
         recipe = "" if plan.recipe == "rtmpose" else f" --recipe {quote(plan.recipe)}"
         page.line(f"next: mmdoctor fix --apply --env {quote(plan.target)}{recipe}    {what}")
+
+
+def _sentences(page: Page, heading: str, sentences: Sequence[str]) -> None:
+    if sentences:
+        page.heading(heading)
+    for sentence in sentences:
+        page.prose(sentence, 2, first="- ")
 
 
 def _changes(page: Page, plan: Plan) -> None:

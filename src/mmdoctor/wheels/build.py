@@ -104,6 +104,7 @@ def compile_wheel(
     environment: Mapping[str, str],
     log: Path,
     progress: Optional[Progress] = None,
+    on_start: Optional[Callable[[int], None]] = None,
 ) -> Path:
     """Compile the unpacked `source` in the target's interpreter; returns the wheel in `out`.
 
@@ -129,7 +130,11 @@ def compile_wheel(
                 progress(int(step[1]), int(step[2]))
 
         done = system.run(
-            [*argv, "-w", str(out), str(source)], deadline=DEADLINE_SECONDS, env=environment, on_line=on_line
+            [*argv, "-w", str(out), str(source)],
+            deadline=DEADLINE_SECONDS,
+            env=environment,
+            on_line=on_line,
+            on_start=on_start,
         )
     wheels = sorted(out.glob(f"{build.package.replace('-', '_')}-*.whl"))
     if not done.ok or not wheels:
