@@ -11,7 +11,7 @@ DEMO := .demo/env
 export MMDOCTOR_CACHE ?= $(CURDIR)/.mmdoctor/cache
 export MMDOCTOR_TEST_ENV ?= $(CURDIR)/$(DEMO)
 
-.PHONY: help install provision demo test test-fast test-real lint bench wheel docs clean
+.PHONY: help install provision demo test test-fast test-real evidence lint bench wheel docs clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,14 +32,17 @@ provision: install
 	@$(BIN)/mmdoctor fix --env $(DEMO) --apply --yes
 
 test: provision ## the fast tests and the essential real ones (20 minutes on a fresh machine)
-	$(BIN)/python -m pytest -q -n auto -m "not essential and not real"
+	$(BIN)/python -m pytest -q -n auto -m "not essential and not real and not evidence"
 	$(BIN)/python -m pytest -q -m essential
 
 test-fast: install ## under a minute, offline
-	$(BIN)/python -m pytest -q -n auto -m "not essential and not real"
+	$(BIN)/python -m pytest -q -n auto -m "not essential and not real and not evidence"
 
 test-real: provision ## the long real ones (35 minutes)
 	$(BIN)/python -m pytest -q -m real
+
+evidence: provision ## hours: every fault of docs/chaos.md, 300 kills; writes docs/chaos.md
+	MMDOCTOR_CHAOS_TABLE=docs/chaos.md $(BIN)/python -m pytest -q -m evidence
 
 lint: install ## ruff, mypy --strict, the matrix
 	$(BIN)/ruff check .

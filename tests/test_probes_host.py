@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Optional
 
 import pytest
 
-from mmdoctor.model import Unknown
+from mmdoctor.model import LoaderFolder, Unknown
 from mmdoctor.probes import host
 from mmdoctor.probes.host import Limits
 
@@ -130,6 +131,34 @@ def test_os_name_falls_back_to_the_second_place(tmp_path: Path) -> None:
 )
 def test_machine_name(raw: str, name: str) -> None:
     assert host.machine_name(raw) == name
+
+
+def test_each_disk_that_is_written_to_says_its_room(tmp_path: Path) -> None:
+    seen = host.probe_host(tmp_path / "env", {}, caches={"uv's cache": tmp_path / "not" / "there" / "yet"})
+    assert [disk.what for disk in seen.disks] == ["the environment", "uv's cache"]
+    assert all(isinstance(disk.free_bytes, int) and disk.free_bytes > 0 for disk in seen.disks)
+    assert abs(time.time() - (seen.now or 0)) < 60
+
+
+@linux
+def test_where_the_loader_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = tree(
+        tmp_path / "cuda", {"libcudart.so.12": "", "libnvJitLink.so.12.0.76": "", "libcuda.so": "", "notes": ""}
+    )
+    here = tree(tmp_path / "here", {"libstdc++.so.6": ""})
+    none = tree(tmp_path / "none", {"libjpeg.so.8": ""})
+    monkeypatch.chdir(here)
+    environ = {"LD_LIBRARY_PATH": f"{cuda}:{none}:/nonexistent::{cuda}", "LD_PRELOAD": "/opt/libjemalloc.so.2"}
+    assert host.loader_folders(environ) == (
+        folder("LD_LIBRARY_PATH", str(cuda), "libcudart.so.12", "libnvJitLink.so.12.0.76"),
+        folder("LD_LIBRARY_PATH", ".", "libstdc++.so.6"),
+        folder("LD_PRELOAD", "/opt", "libjemalloc.so.2"),
+    )
+    assert host.loader_folders({}) == host.loader_folders({"LD_LIBRARY_PATH": ""}) == ()
+
+
+def folder(variable: str, place: str, *libraries: str) -> LoaderFolder:
+    return LoaderFolder(variable=variable, folder=place, libraries=libraries)
 
 
 LDCONFIG = """\

@@ -7,9 +7,11 @@ import shutil
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -243,8 +245,16 @@ def test_redact(url: str, shown: str) -> None:
 # ---------------------------------------------------------------------------------------------------- reachability
 
 
+PAGE = b'<!DOCTYPE html><a href="pip-24.0-py3-none-any.whl">pip-24.0-py3-none-any.whl</a>'
+SIGN_IN = b"<!DOCTYPE html><title>Welcome</title><a href='/terms'>Accept the terms to use this network</a>"
+YEAR_SECONDS = 365 * 86400.0
+
+
 class Handler(BaseHTTPRequestHandler):
-    """`/401/…` answers 401, and so on; `/root-only/` has no project page; `/login/` wants me:pa@ss."""
+    """`/401/…` answers 401, and so on; `/root-only/` has no project page; `/login/` wants me:pa@ss; `/portal/` is a
+    sign-in page, `/json/` an index in JSON (PEP 691). `ahead`: how many seconds the server's clock is off."""
+
+    ahead = 0.0
 
     def do_GET(self) -> None:
         first = self.path.strip("/").split("/")[0]
@@ -255,7 +265,13 @@ class Handler(BaseHTTPRequestHandler):
         else:
             code = int(first) if first.isdigit() else 200
         self.send_response(code)
+        self.send_header("Content-Type", "application/vnd.pypi.simple.v1+json" if first == "json" else "text/html")
         self.end_headers()
+        if code == 200:
+            self.wfile.write({"portal": SIGN_IN, "json": b"{}"}.get(first, PAGE))
+
+    def date_time_string(self, timestamp: Optional[float] = None) -> str:
+        return super().date_time_string(int(time.time() + self.ahead))
 
     def log_message(self, *arguments: object) -> None:
         return
@@ -299,7 +315,9 @@ def test_each_place_has_its_own_answer(server: str, tmp_path: Path) -> None:
 
 
 def test_http_answers(server: str) -> None:
+    assert ask(f"{server}/simple") == ask(f"{server}/json") == (True, None)
     assert ask(f"{server}/root-only/") == (True, None)
+    assert ask(f"{server}/portal") == (False, "it answers with a page that is no index")
     assert ask(f"{server}/404") == (False, "HTTP 404 (Not Found)")
     assert ask(f"{server}/503") == (False, "HTTP 503 (Service Unavailable)")
     assert ask(server.replace("http://", "http://me:pa%40ss@") + "/login") == (True, None)
@@ -308,6 +326,18 @@ def test_http_answers(server: str) -> None:
     assert isinstance(wanted, Unknown)
     assert "credentials" in wanted.unknown
     assert reason is None
+
+
+def test_the_servers_clock_is_read(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "ahead", YEAR_SECONDS)
+    config = IndexConfig(index_url=f"{server}/simple")
+    good, bad, none = indexes.probe_indexes(config, f"{server}/503/", "file:///", offline=False)
+    assert good.reachable is True
+    for index in (good, bad):
+        assert index.now is not None
+        assert abs(index.now - time.time() - YEAR_SECONDS) < 60
+    assert bad.reason == "HTTP 503 (Service Unavailable); this machine's clock is 365 days behind"
+    assert none.now is None
 
 
 def test_local_and_strange_addresses(tmp_path: Path) -> None:
@@ -356,11 +386,13 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
         running.shutdown()
 
 
-def test_certificates(tls: tuple[str, Path], tmp_path: Path) -> None:
+def test_certificates(tls: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url, cert = tls
     reachable, reason = ask(url)
     assert reachable is False
     assert str(reason).startswith("its certificate is not trusted: self")
+    monkeypatch.setattr(Handler, "ahead", -YEAR_SECONDS)
+    assert str(ask(url)[1]).endswith("; this machine's clock is 365 days ahead")
     assert ask(url, cert=str(cert)) == (True, None)
     assert ask(url, trusted_hosts=("127.0.0.1",)) == (True, None)
     assert ask(url, uv={"SSL_CERT_FILE": str(cert)}, cert=str(tmp_path / "gone.pem")) == (True, None)

@@ -192,6 +192,22 @@ class Target(Value, frozen=True, kw_only=True):
     at_start: tuple[str, ...] = ()
     installed_at: Optional[float] = None
 
+    @property
+    def installed(self) -> dict[str, Distribution]:
+        """The distributions by name; of two, the one whose folder is first on the path, for that one is imported. The
+        user's own site-packages aside: no plan touches them, and no other user has them."""
+        return {d.name: d for d in reversed(self.distributions) if not d.folder or d.folder != self.user_site}
+
+    @property
+    def own(self) -> tuple[Distribution, ...]:
+        """The distributions of the environment itself: not the user's, nor those of a base that a venv lets in."""
+
+        def elsewhere(folder: str) -> bool:
+            in_base = self.kind == "venv" and self.base_prefix != "" and folder.startswith(self.base_prefix)
+            return folder == self.user_site or (in_base and not folder.startswith(self.prefix))
+
+        return tuple(d for d in self.distributions if not elsewhere(d.folder))
+
     def version(self, name: str) -> Optional[str]:
         """The installed version of a distribution (normalised name), or None."""
         return next((d.version for d in self.distributions if d.name == name), None)

@@ -210,11 +210,12 @@ def _changes(world: Situation, stack: Stack, torch: TorchCandidate) -> tuple[Cha
     changes: list[Change] = []
     if not torch.keep_torch:
         old = target.torch.version if target.torch else installed.get("torch")
-        changes.append(Change(name="torch", old=old, new=f"{stack.torch.version}+{stack.torch.variant}"))
+        build = f"{stack.torch.version}+{stack.torch.variant}"
+        changes.append(Change(name="torch", old=old, new=build, why=world.fault("torch") or ""))
     if not torch.keep_torchvision and stack.torchvision:
         old = target.torchvision_build or installed.get("torchvision")
-        why = "compiled for the torch it stands beside"
-        changes.append(Change(name="torchvision", old=old, new=f"{stack.torchvision}+{stack.torch.variant}", why=why))
+        said = world.fault("torchvision") or "compiled for the torch it stands beside"
+        changes.append(Change(name="torchvision", old=old, new=f"{stack.torchvision}+{stack.torch.variant}", why=said))
     built = {"build": "compiled", "cached": "compiled earlier", "wheel": "prebuilt"}
     mmcv, xtcocotools = stack.mmcv.artefact, stack.xtcocotools.artefact
     parts = (
@@ -230,11 +231,13 @@ def _changes(world: Situation, stack: Stack, torch: TorchCandidate) -> tuple[Cha
         ("mmengine", stack.mmengine, world.sound("mmengine"), ""),
         ("mmdet", stack.mmdet, world.sound("mmdet"), ""),
         ("mmpose", stack.mmpose, world.sound("mmpose"), ""),
-        ("setuptools", stack.setuptools, True, "it still brings pkg_resources"),
+        ("setuptools", stack.setuptools, world.sound("setuptools"), "it still brings pkg_resources"),
     )
     for name, new, sound, why in parts:
         if new is not None and not (installed.get(name) == new and sound):
-            changes.append(Change(name=name, old=installed.get(name), new=new, why=why))
+            changes.append(Change(name=name, old=installed.get(name), new=new, why=world.fault(name) or why))
+    for name, version in world.mended.items():
+        changes.append(Change(name=name, old=version, new=version, why=world.fault(name) or ""))
     doubles = (*(name for name in rules.MMCV_NAMES if name != stack.mmcv.name), *rules.OPENCV_NAMES)
     for name in doubles:
         if name in installed and name != stack.opencv.name:
@@ -243,7 +246,8 @@ def _changes(world: Situation, stack: Stack, torch: TorchCandidate) -> tuple[Cha
 
 
 def _others_broken(world: Situation, stack: Stack) -> int:
-    """How many requirements of packages outside the stack hold now and would not hold any more."""
+    """How many requirements of packages outside the stack would not hold: of those that the stack itself needs, any; of
+    the user's own, those that hold now."""
     new = {
         "torch": stack.torch.version,
         "torchvision": stack.torchvision,
@@ -252,15 +256,17 @@ def _others_broken(world: Situation, stack: Stack) -> int:
         stack.opencv.name: stack.opencv.version,
     }
     broken = 0
-    for name, specifier in _foreign_requirements(world):
+    for name, specifier, needed in _foreign_requirements(world):
         have, get = world.installed.get(name), new.get(name)
-        if get and have and rules.within(have, specifier) and not rules.within(get, specifier):
+        held = have is not None and rules.within(have, specifier)
+        if get and (needed or held) and not rules.within(get, specifier):
             broken += 1
     return broken
 
 
-def _foreign_requirements(world: Situation) -> tuple[tuple[str, str], ...]:
-    cached: Optional[tuple[tuple[str, str], ...]] = world.__dict__.get("foreign_requirements")
+def _foreign_requirements(world: Situation) -> tuple[tuple[str, str, bool], ...]:
+    """What packages outside the stack require of it: name, range, and whether the stack needs that package."""
+    cached: Optional[tuple[tuple[str, str, bool], ...]] = world.__dict__.get("foreign_requirements")
     if cached is not None:
         return cached
     coupled = {"torch", "torchvision", "numpy", "setuptools", *rules.OPENCV_NAMES}
@@ -275,11 +281,12 @@ def _foreign_requirements(world: Situation) -> tuple[tuple[str, str], ...]:
         *rules.OPENCV_NAMES,
     }
     found = []
+    below = rules.stack_and_below(world.facts)
     for distribution in world.facts.target.distributions:
         for text in distribution.requires if distribution.name not in ours else ():
             requirement = rules.declared(text, world.facts)
             if requirement is not None and requirement.name in coupled and str(requirement.specifier):
-                found.append((requirement.name, str(requirement.specifier)))
+                found.append((requirement.name, str(requirement.specifier), distribution.name in below))
     world.__dict__["foreign_requirements"] = tuple(found)
     return tuple(found)
 
@@ -312,7 +319,7 @@ def _assumptions(world: Situation, best: Solution) -> tuple[str, ...]:
     if best.weight.soft_ranges:
         said.append("a range that a [mim] extra only declares does not hold; nothing asserts it at import")
     if best.weight.others_broken:
-        said.append(f"{best.weight.others_broken} requirements of your other packages will not hold any more")
+        said.append(f"{best.weight.others_broken} requirements of your other packages will not hold")
     return tuple(said)
 
 

@@ -166,7 +166,7 @@ class View:
 
     def __init__(self, facts: Facts, plan: Plan) -> None:
         self.facts, self.plan = facts, plan
-        self.installed = {d.name: d for d in facts.target.distributions}
+        self.installed = facts.target.installed
         self.now = {name: d.version for name, d in self.installed.items()}
         self.parts = dict(text.split("==", 1) for text in plan.constraints)
         self.changed = {change.name for change in plan.changes}
@@ -357,7 +357,7 @@ class _Question:
         preferred: it may be on no index any more."""
         preferred = [f"{d.name}=={d.version}" for d in self.kept] if offered else []
         # Without --no-build uv would run a stranger's setup.py to learn what it requires.
-        links = find_links(self.uv, str(self.folder / STAYING)) if offered else ()
+        links = find_links(self.uv, (self.folder / STAYING).as_uri()) if offered else ()
         options = ("--no-build", *torch_options(self.view.plan), *links)
         python = self.view.facts.target.executable
         done, out = compiled(self.uv, python, self.folder, wanted, self.view.plan.overrides, preferred, options)

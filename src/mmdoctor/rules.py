@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -22,12 +22,15 @@ from mmdoctor.matrix_model import (
     ToolRow,
     TorchRow,
 )
-from mmdoctor.model import Distribution, Facts, Host
+from mmdoctor.model import STACK_MODULES, Distribution, Extension, Facts, Host
 
 MMCV_NAMES = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv")
 ARM = ("aarch64", "arm64")
 CUDA_TIMES = 3
 OPENCV_NAMES = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+STACK_DISTRIBUTIONS = frozenset(STACK_MODULES) | {*MMCV_NAMES, *OPENCV_NAMES}
+# What the resolver chooses; of the rest that the stack needs, what is damaged is mended at its version.
+PARTS = (STACK_DISTRIBUTIONS - {"cv2", "pycocotools"}) | {"setuptools"}
 
 
 @cache
@@ -135,6 +138,98 @@ def torch_variant(matrix: Matrix, facts: Facts) -> Optional[str]:
     if row is not None and "+" not in torch.version and any(key.startswith("installed=") for key in facts.pretended):
         return pypi_variant(row, facts.host)
     return variant_of(torch.version, torch.cuda)
+
+
+class Unmet(NamedTuple):
+    """A declared requirement that does not hold; `have` is the installed version, None without one."""
+
+    distribution: Distribution
+    requirement: Requirement
+    have: Optional[str]
+
+    @property
+    def said(self) -> str:
+        """The sentence for people."""
+        who = f"{self.distribution.name} {self.distribution.version}"
+        return f"{who} wants {self.requirement}; {self.have or 'nothing'} is installed"
+
+
+def unmet(facts: Facts) -> tuple[Unmet, ...]:
+    """The declared requirements that do not hold. One OpenCV serves for every flavour: all bring the same cv2."""
+    installed = {name: d.version for name, d in facts.target.installed.items()}
+    has_opencv = any(name in installed for name in OPENCV_NAMES)
+    found = []
+    for distribution in facts.target.own:
+        for text in distribution.requires:
+            requirement = declared(text, facts)
+            if requirement is None or (requirement.name in OPENCV_NAMES and has_opencv):
+                continue
+            have = installed.get(requirement.name)
+            if have is None or not within(have, str(requirement.specifier)):
+                found.append(Unmet(distribution, requirement, have))
+    return tuple(found)
+
+
+def below(version: str, specifier: str) -> bool:
+    """Whether a version is older than a range begins."""
+    floors = (clause for clause in SpecifierSet(specifier) if clause.operator in (">=", ">", "~=", "=="))
+    return any(order(version) < order(clause.version.removesuffix(".*")) for clause in floors)
+
+
+def module_of(distribution: str) -> str:
+    """The import name of a distribution: its own with underscores, but for those that bring another."""
+    if distribution in OPENCV_NAMES:
+        return "cv2"
+    return "mmcv" if distribution in MMCV_NAMES else distribution.replace("-", "_")
+
+
+def stack_and_below(facts: Facts) -> frozenset[str]:
+    """The installed distributions of the stack, and those that they require, directly or through others."""
+    requires = {d.name: d.requires for d in facts.target.distributions}
+    ahead = [name for name in requires if name in STACK_DISTRIBUTIONS]
+    found = set(ahead)
+    while ahead:
+        for text in requires[ahead.pop()]:
+            requirement = declared(text, facts)
+            if requirement is not None and requirement.name in requires and requirement.name not in found:
+                found.add(requirement.name)
+                ahead.append(requirement.name)
+    return frozenset(found)
+
+
+def twins(facts: Facts) -> dict[str, tuple[Distribution, ...]]:
+    """The distributions that one folder lists more than once, by name."""
+    groups: dict[tuple[str, str], list[Distribution]] = {}
+    for distribution in facts.target.distributions:
+        groups.setdefault((distribution.name, distribution.folder), []).append(distribution)
+    return {name: tuple(group) for (name, folder), group in groups.items() if folder and len(group) > 1}
+
+
+def damage(distribution: Distribution) -> Optional[str]:
+    """What is wrong with a distribution's files, in words; None when all are there and whole."""
+    if distribution.record == "missing":
+        return "no RECORD"
+    said = [f"missing {', '.join(distribution.missing_files)}"] if distribution.missing_files else []
+    said += [f"without its end {', '.join(distribution.damaged_files)}"] if distribution.damaged_files else []
+    return "; ".join(said) or None
+
+
+# ELF's name of the machine (e_machine) that an extension has to be for.
+ELF_MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64", "arm64": "EM_AARCH64"}
+
+
+def extension_fault(extension: Extension, host: Host) -> Optional[str]:
+    """Why no linker takes mmcv's binary here, in words; None when nothing speaks against it, or it is no Linux."""
+    if host.os != "linux":
+        return None
+    said = {
+        "unreadable": "this user may not read it",
+        "cut-off": "its end is missing",
+        "foreign": "it is no ELF file",
+    }.get(extension.problem or "")
+    wanted = ELF_MACHINES.get(host.machine, extension.machine)
+    other = f"it is for another machine: {extension.machine}, not {wanted}" if extension.machine != wanted else None
+    return said or other
 
 
 def prebuilt(distribution: Distribution, row: Optional[BinaryRow], facts: Facts) -> bool:

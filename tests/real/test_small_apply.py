@@ -109,6 +109,15 @@ def outcome_of(small: Small) -> Path:
     return Places(small.env).kept()[0]
 
 
+def test_a_path_with_blanks_and_commas(tmp_path: Path) -> None:
+    folder = tmp_path / "my envs, old"
+    folder.mkdir()
+    small = Small(folder)
+    small.apply()
+    assert small.versions() == NEW
+    assert run(str(small.env / "bin" / "pygmentize"), "-V").startswith("Pygments version 2.18.0")
+
+
 def test_who_writes_to_the_original_meanwhile_is_not_lost(small: Small) -> None:
     theirs = small.site / "their_new_module.py"
     plan = also(plan_for(small.env), str(small.python), "-c", f"open({str(theirs)!r}, 'w').write('x = 1')")

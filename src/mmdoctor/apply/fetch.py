@@ -145,14 +145,14 @@ class _Fetch:
         self.folder, self.scratch = run_folder, run_folder / STAGE
         self.log = run_folder / f"{STAGE}.log"
         self.changed = {change.name for change in plan.changes}
-        self.installed = {d.name: d for d in target.distributions} if target.state == "present" else {}
+        self.installed = target.installed if target.state == "present" else {}
 
     def all_of(self, asked: Asked) -> int:
         """Lock and fetch; how many packages were."""
         python = self.target.executable if self.installed else self._new_python()
         staying = self._offer()
         sources = (*asked.sources, *find_links(self.uv, *asked.links))
-        lock, wanted = self._lock(asked, python, (*sources, "--find-links", str(staying)))
+        lock, wanted = self._lock(asked, python, (*sources, "--find-links", staying.as_uri()))
         pins = {name: pin.version for name, pin in pins_in(lock).items()}
         (self.folder / "lock.txt").write_text(lock, encoding="utf-8")
         held = [*self.plan.constraints, *(f"{name}=={version}" for name, version in pins.items())]
@@ -160,7 +160,7 @@ class _Fetch:
         if pins:
             self._download(python, [entry for entry in ENTRY.split(lock) if entry], sources)
             exact = [f"{name}=={version}" for name, version in pins.items()]
-            self._rehearse(python, [*wanted, *exact], (*sources, "--find-links", str(staying)))
+            self._rehearse(python, [*wanted, *exact], (*sources, "--find-links", staying.as_uri()))
         return len(pins)
 
     def _offer(self) -> Path:

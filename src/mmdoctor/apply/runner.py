@@ -501,8 +501,8 @@ def _freeze(target: Target) -> str:
 
 def _moved(before: Target, after: Target, plan: Plan) -> tuple[Change, ...]:
     """What differs besides the plan's changes: the packages that were brought along, moved or lost."""
-    old = {d.name: d.version for d in before.distributions}
-    new = {d.name: d.version for d in after.distributions}
+    old = {name: d.version for name, d in before.installed.items()}
+    new = {name: d.version for name, d in after.installed.items()}
     planned = {change.name for change in plan.changes}
     return tuple(
         Change(name=name, old=old.get(name), new=new.get(name))

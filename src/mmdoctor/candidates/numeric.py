@@ -140,7 +140,10 @@ def _xtcocotools_artefacts(world: Situation, row: BinaryRow, numpy: str) -> Iter
     name = f"xtcocotools {row.version} with numpy {numpy}"
     has_wheel = rules.minor(world.python) in rules.wheel_pythons(row, world.facts.host)
     if has_wheel and rules.numpy_generation(numpy) == "1":
-        if world.installed.get("xtcocotools") == row.version and world.sound("xtcocotools") and _from_wheel(world):
+        # An import that failed beside a NumPy that goes says nothing; beside one that stays it is final.
+        tried = "xtcocotools._mask" if world.installed.get("numpy") == numpy else None
+        there = world.installed.get("xtcocotools") == row.version
+        if there and world.sound("xtcocotools", tried) and _from_wheel(world):
             yield row.version, Artefact(kind="installed", source="", reason="its wheel was built for NumPy 1"), 0.0, 0
         else:
             reason = "its wheel was built for NumPy 1"

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional
 
 from mmdoctor import rules
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Facts, Index, Recipe, Rejection, Request
+from mmdoctor.model import Facts, ImportResult, Index, Recipe, Rejection, Request
 
 MEGABYTE = 1_000_000
 # Their wheels name the variant in the local label, which is a choice of its own here.
@@ -45,7 +45,7 @@ class Situation:
 
     @cached_property
     def installed(self) -> dict[str, str]:
-        return {d.name: d.version for d in self.facts.target.distributions}
+        return {name: d.version for name, d in self.facts.target.installed.items()}
 
     @cached_property
     def wanted(self) -> tuple[Wanted, ...]:
@@ -90,13 +90,44 @@ class Situation:
         """Whether the recipe or the user names this package."""
         return any(want.name == name for want in self.wanted)
 
+    @cached_property
+    def faults(self) -> dict[str, str]:
+        """What is wrong with installed distributions' files or metadata, in words."""
+        said = {d.name: text for d in self.facts.target.distributions if (text := rules.damage(d))}
+        twins = rules.twins(self.facts)
+        return {**said, **{name: f"listed twice: {' and '.join(d.version for d in twins[name])}" for name in twins}}
+
+    def fault(self, name: str) -> Optional[str]:
+        """What is wrong with an installed distribution's files or metadata; None when nothing is."""
+        return self.faults.get(name)
+
+    @cached_property
+    def mended(self) -> dict[str, str]:
+        """What the stack needs, is no part of the choice, and has wrong files: its version, to be installed again. What
+        came from an address or a folder is not on an index and stays."""
+        below = rules.stack_and_below(self.facts) - rules.PARTS
+        found: dict[str, str] = {}
+        for d in self.facts.target.distributions:
+            if d.name in below and d.name in self.faults and not d.direct and d.record != "editable":
+                found[d.name] = max(d.version, found.get(d.name, d.version), key=rules.order)
+        return found
+
+    def excused(self, result: ImportResult) -> bool:
+        """Whether a failed import says nothing of its package: what is mended besides explains it, or bytecode that is
+        thrown away, or surroundings without which it works."""
+        through = {result.data.get("missing", "").split(".")[0], *result.packages}
+        besides = {rules.module_of(name) for name in self.mended}
+        if any(name.startswith("nvidia-") for name in self.mended):
+            besides.add("torch")  # torch links to the libraries of those wheels
+        healed = {module for retry in self.facts.retries for module in retry.healed}
+        return bool(through & besides) or "bytecode" in result.data or result.module in healed
+
     def sound(self, name: str, module: Optional[str] = None) -> bool:
-        """Whether an installed distribution has all its files and its import ended well where it was tried."""
-        distribution = next((d for d in self.facts.target.distributions if d.name == name), None)
-        if distribution is None or distribution.record == "missing" or distribution.missing_files:
+        """Whether an installed distribution has all its files and nothing was seen that speaks against its import."""
+        if name not in self.installed or self.fault(name):
             return False
         result = self.facts.imported(module) if module else None
-        return result is None or result.status == "ok"
+        return result is None or result.status == "ok" or self.excused(result)
 
     def index(self, name: str) -> Optional[Index]:
         """What was seen of an index; None when nothing was looked at."""

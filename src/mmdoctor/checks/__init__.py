@@ -5,12 +5,13 @@ from __future__ import annotations
 import traceback
 from typing import Optional
 
-from mmdoctor.checks import machine, stack
+from mmdoctor.checks import files, gpu, machine, stack
 from mmdoctor.checks.base import NOTHING, Check, Verdict
+from mmdoctor.checks.signatures import ASKS_FOR
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Facts, Finding, ImportResult, Summary
 
-CHECKS: tuple[Check, ...] = (*machine.CHECKS, *stack.CHECKS)
+CHECKS: tuple[Check, ...] = (*machine.CHECKS, *files.CHECKS, *gpu.CHECKS, *stack.CHECKS)
 SEVERITY = {"ok": "info", "warn": "warning", "fail": "error", "crash": "error", "skip": "info"}
 
 
@@ -45,25 +46,35 @@ def _judge(check: Check, facts: Facts, matrix: Matrix) -> Optional[Verdict]:
 
 def _roots(check_id: str, verdicts: dict[str, Verdict]) -> tuple[str, ...]:
     """The ids of the failing checks that explain this one, followed to those that nothing explains."""
-    direct = _explained_by(check_id, verdicts)
-    if direct is None:
+    others = {key: value for key, value in verdicts.items() if key != check_id}
+    found: dict[str, None] = {}
+    for direct in _explained_by(verdicts[check_id], others):
+        found.update(dict.fromkeys(_roots(direct, others) or (direct,)))
+    return tuple(found)
+
+
+def _explained_by(verdict: Verdict, others: dict[str, Verdict]) -> tuple[str, ...]:
+    failing = {key: value for key, value in others.items() if value.status == "fail"}
+    if verdict.status != "ok":
+        for key in verdict.rests_on:
+            if key in others and others[key].status in ("fail", "warn"):
+                return (key,)
+    if verdict.concerns:
+        each = [_who_explains(packages, failing, None) for packages in verdict.concerns]
+        return () if None in each else tuple(dict.fromkeys(key for key in each if key is not None))
+    if verdict.failed is None:
         return ()
-    deeper = _roots(direct, {key: value for key, value in verdicts.items() if key != check_id})
-    return deeper or (direct,)
+    one = _who_explains(_suspects(verdict.failed), failing, verdict.failed)
+    return () if one is None else (one,)
 
 
-def _explained_by(check_id: str, verdicts: dict[str, Verdict]) -> Optional[str]:
-    others = {key: value for key, value in verdicts.items() if key != check_id and value.status == "fail"}
-    if verdicts[check_id].status in ("fail", "skip"):
-        for key in verdicts[check_id].rests_on:
-            if key in others:
-                return key
-    failed = verdicts[check_id].failed
-    if failed is None:
-        return None
-    for package in _suspects(failed):
-        for key, verdict in others.items():
-            if package in verdict.about and not _same_import(verdict, failed):
+def _who_explains(
+    packages: tuple[str, ...], failing: dict[str, Verdict], failed: Optional[ImportResult]
+) -> Optional[str]:
+    """The first failing check about the first of these packages, another import than `failed` being its subject."""
+    for package in packages:
+        for key, verdict in failing.items():
+            if package in verdict.about and not (failed is not None and _same_import(verdict, failed)):
                 return key
     return None
 
@@ -73,12 +84,14 @@ def _same_import(verdict: Verdict, failed: ImportResult) -> bool:
 
 
 def _suspects(failed: ImportResult) -> tuple[str, ...]:
-    """The packages that may be to blame, best first: the module it could not find, then those its traceback went
-    through from the innermost out, then the package itself."""
+    """The packages that may be to blame, best first: the one that it says to install, the module it could not find,
+    then those its traceback went through from the innermost out, then the package itself."""
+    asked_for = ASKS_FOR.findall(failed.message or "")
     missing = failed.data.get("missing", "").split(".")[0]
     own = failed.module.split(".")[0]
     waited_for = ("torch",) if failed.status == "skipped" else ()
-    return tuple(dict.fromkeys(name for name in (*waited_for, missing, *reversed(failed.packages), own) if name))
+    names = (*waited_for, *asked_for, missing, *reversed(failed.packages), own)
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _finding(check: Check, verdict: Verdict, roots: tuple[str, ...]) -> Finding:

@@ -19,7 +19,8 @@ def manual(summary: str) -> Fix:
 class Verdict(Value, frozen=True, kw_only=True):
     """What a check says. `about`: the top-level packages whose failed imports this verdict explains. `failed`: the
     import that it reports, so that a deeper root can be found in its traceback. `rests_on`: the checks that explain
-    this verdict where they fail, the likeliest first."""
+    this verdict where they fail, the likeliest first. `concerns`: one tuple of packages for each thing it says; where
+    another check explains a package of each of them, those checks explain this verdict."""
 
     status: Status
     detail: str
@@ -28,6 +29,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     about: tuple[str, ...] = ()
     failed: Optional[ImportResult] = None
     rests_on: tuple[str, ...] = ()
+    concerns: tuple[tuple[str, ...], ...] = ()
     needed: bool = True
     fix: Fix = AUTO
 
@@ -60,9 +62,18 @@ def fail(
     )
 
 
-def warn(detail: str, cause: Optional[str], *evidence: str, fix: Fix = AUTO) -> Verdict:
+def warn(
+    detail: str,
+    cause: Optional[str],
+    *evidence: str,
+    rests_on: tuple[str, ...] = (),
+    concerns: tuple[tuple[str, ...], ...] = (),
+    fix: Fix = AUTO,
+) -> Verdict:
     """Works, but will not for long, or not well."""
-    return Verdict(status="warn", detail=detail, cause=cause, evidence=evidence, fix=fix)
+    return Verdict(
+        status="warn", detail=detail, cause=cause, evidence=evidence, rests_on=rests_on, concerns=concerns, fix=fix
+    )
 
 
 def skip(detail: str, *, needed: bool = True) -> Verdict:

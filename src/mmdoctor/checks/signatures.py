@@ -8,6 +8,8 @@ from typing import Optional
 from mmdoctor.model import ImportResult
 
 SIZE_CHANGED = re.compile(r"numpy\.(dtype|ndarray) size changed.*Expected (\d+) from C header, got (\d+)")
+# mmdet and mmpose assert the range of mmcv and mmengine with these words.
+ASKS_FOR = re.compile(r"Please install (mmcv|mmengine)\b")
 # Of a package's own binary only: torch's libraries miss symbols too.
 OF_PACKAGE = {
     "mmcv-torch-abi-mismatch": "mmcv",
@@ -15,6 +17,7 @@ OF_PACKAGE = {
 }
 SIGNATURES: tuple[tuple[str, str], ...] = (
     # The dynamic linker names what it does not find.
+    (r"cannot open shared object file: Permission denied|PermissionError|Errno 13", "permission-or-lock"),
     (r"libGL\.so\.1|libgthread-2\.0|libglib-2\.0", "libgl-missing"),
     (r"GLIBC_[\d.]+' not found|GLIBCXX_[\d.]+' not found|CXXABI_[\d.]+' not found", "glibc-libstdcxx-too-old"),
     (r"libcudart\.so|libcublas\.so|libcudnn\.so|libnvrtc", "mmcv-cuda-runtime-mismatch"),
@@ -32,6 +35,8 @@ SIGNATURES: tuple[tuple[str, str], ...] = (
     (r"compiled against (ABI|API) version", "numpy-dtype-size"),
     (r"is used but incompatible\. Please install (mmcv|mmengine)", "mmcv-version-range"),
     (r"No module named 'pkg_resources'", "pkg-resources-gone"),
+    # marshal reads the bytecode that importlib hands it; a file that ends early or holds zeros is no bytecode.
+    (r"marshal data too short|bad marshal data", "bytecode-damaged"),
     (r"module 'inspect' has no attribute 'getargspec'", "chumpy-py311-getargspec"),
     (r"module 'numpy' has no attribute '(bool|int|float|object|complex|str)'", "numpy-alias-removed"),
     (r"undefined symbol|cannot open shared object file", "torch-install-broken"),

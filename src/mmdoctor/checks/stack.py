@@ -12,6 +12,7 @@ from mmdoctor.checks.base import (
     Verdict,
     fail,
     failed_import,
+    import_evidence,
     manual,
     not_imported,
     ok,
@@ -34,10 +35,18 @@ def _imported(facts: Facts, step: str, cause: str, *about: str) -> Optional[Verd
     return failed_import(result, cause_of(result) or cause, about)
 
 
+def _absent(facts: Facts, name: str, module: str, cause: str, unowned: str = "module-unowned") -> Verdict:
+    """The verdict on a package that no distribution brings; its folder may lie there all the same."""
+    if module in facts.target.modules:
+        said = f"{facts.target.site_packages}/{module}: a copy, a shim, or its metadata is lost"
+        return fail(f"no distribution owns the {module} that is there", unowned, said, about=(module,))
+    return fail(f"{name} is not installed", cause, about=(module,))
+
+
 def torch_imports(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     version = facts.target.version("torch")
     if version is None:
-        return fail("torch is not installed", "torch-missing", about=("torch",))
+        return _absent(facts, "torch", "torch", "torch-missing")
     build = facts.target.torch.version if facts.target.torch else version
     broken = _imported(facts, "torch", "torch-install-broken", "torch")
     if broken:
@@ -45,13 +54,53 @@ def torch_imports(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     return ok(f"torch {build}") if facts.imported("torch") else not_imported(f"torch {build}")
 
 
+def torch_is_the_neighbours(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    """Two witnesses: torchvision belongs to another torch, and torch does not import or mmcv's binary does not load."""
+    target = facts.target
+    torch, vision = target.torch, target.version("torchvision")
+    row = rules.torch_row(matrix, torch.version) if torch else None
+    if torch is None or vision is None or row is None or not row.torchvision:
+        return None
+    belongs = rules.public(vision) in row.torchvision
+    own, compiled = facts.imported("torch"), facts.imported("mmcv._ext")
+    broken = own is not None and own.status != "ok"
+    alien = compiled is not None and cause_of(compiled) in ("mmcv-torch-abi-mismatch", "mmcv-cuda-runtime-mismatch")
+    if belongs or not (broken or alien):
+        return ok(f"torch {torch.version} is the one its neighbours were built for")
+    evidence = [f"torch {torch.version} belongs to torchvision {' or '.join(row.torchvision)}, not {vision}"]
+    evidence += [
+        line for result in (own, compiled) if result and result.status != "ok" for line in import_evidence(result)
+    ]
+    return fail(
+        f"torch {torch.version} took the place of the one that its neighbours were built for",
+        "torch-silently-replaced",
+        *evidence,
+        about=("torch", "torchvision", "mmcv", "mmcv.ops"),
+    )
+
+
+def _older_than_built_for(facts: Facts, numpy: str) -> Optional[Verdict]:
+    """NumPy's C interface only grows within a generation: what was built for a newer one, and says so, breaks."""
+    failed = [result for result in facts.imports if result.status in ("error", "crash")]
+    wants = {
+        rules.module_of(unmet.distribution.name): unmet.said
+        for unmet in (rules.unmet(facts) if failed else ())
+        if unmet.requirement.name == "numpy" and rules.below(numpy, str(unmet.requirement.specifier))
+    }
+    broken = [result for result in failed if set(result.packages) & wants.keys()]
+    if not broken:
+        return None
+    detail = f"numpy {numpy} is older than what its neighbours were built for"
+    return fail(detail, "numpy-too-old", *wants.values(), *import_evidence(broken[0]), about=("numpy", *wants))
+
+
 def torch_takes_numpy(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     torch, numpy = facts.target.version("torch"), facts.target.version("numpy")
     if torch is None:
         return None
     if numpy is None:
-        return fail("numpy is not installed", "numpy-missing", about=("numpy",))
-    broken = _imported(facts, "numpy", "numpy-broken", "numpy")
+        return _absent(facts, "numpy", "numpy", "numpy-missing")
+    broken = _imported(facts, "numpy", "numpy-broken", "numpy") or _older_than_built_for(facts, numpy)
     if broken:
         return broken
     result = facts.imported("torch.numpy")
@@ -59,10 +108,11 @@ def torch_takes_numpy(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     generation = rules.numpy_generation(numpy)
     if result is not None and result.status != "ok":
         detail = f"torch {torch} cannot take arrays of numpy {numpy}"
-        broken = failed_import(result, cause_of(result) or "numpy2-abi", ())
+        broken = failed_import(result, cause_of(result) or "numpy2-abi", ("numpy",))
         return broken if result.status == "skipped" else msgspec.structs.replace(broken, detail=detail)
     if result is None and row is not None and generation > row.numpy:
-        return fail(f"torch {torch} was built for NumPy {row.numpy}, numpy {numpy} is installed", "numpy2-abi")
+        detail = f"torch {torch} was built for NumPy {row.numpy}, numpy {numpy} is installed"
+        return fail(detail, "numpy2-abi", about=("numpy",), rests_on=("ENV006",))
     return ok(f"torch {torch} takes numpy {numpy}") if result or row else not_imported(f"torch {torch}, numpy {numpy}")
 
 
@@ -83,7 +133,8 @@ def torchvision_fits(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     broken = _imported(facts, "torchvision", "torchvision-mismatch", "torchvision")
     if broken and broken.status == "fail" and evidence:
         detail = f"torchvision {build} does not belong to torch {torch.version}"
-        return fail(detail, "torchvision-mismatch", *evidence, *broken.evidence, about=("torchvision",))
+        evidence += broken.evidence
+        return fail(detail, "torchvision-mismatch", *evidence, about=("torchvision",), rests_on=("TRC002",))
     if broken:
         return broken
     if evidence and facts.imported("torchvision") is None:
@@ -91,14 +142,15 @@ def torchvision_fits(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
             "torchvision does not belong to this torch", "torchvision-mismatch", *evidence, about=("torchvision",)
         )
     if evidence:
-        return warn("torchvision imports, but is not this torch's pair", "torchvision-mismatch", *evidence)
+        detail = "torchvision imports, but is not this torch's pair"
+        return warn(detail, "torchvision-mismatch", *evidence, rests_on=("TRC002",))
     return ok(f"torchvision {vision} belongs to torch {torch.version}")
 
 
 def one_opencv(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     flavours = [d for d in facts.target.distributions if d.name in rules.OPENCV_NAMES]
     if not flavours:
-        return fail("OpenCV is not installed", "opencv-missing", about=("cv2",))
+        return _absent(facts, "OpenCV", "cv2", "opencv-missing")
     listed = ", ".join(f"{d.name} {d.version}" for d in flavours)
     broken = _imported(facts, "cv2", "opencv-broken", "cv2")
     if broken:
@@ -125,8 +177,15 @@ def numpy_bound(package: str, module: str) -> Check:
         if installed is None:
             if target.version("mmpose") is None:
                 return None
-            return fail(f"{package} is not installed", "xtcocotools-install-fail", about=(package,))
+            return _absent(facts, package, package, "xtcocotools-install-fail", "xtcocotools-shim")
         result = facts.imported(module)
+        where = result.data.get("file", "") if result else ""
+        if where and f"/{package}/" not in where.replace("\\", "/"):
+            detail = f"something else answers to the name {package}"
+            fix = manual("find what sets sys.modules (a sitecustomize, a .pth file) and take it away")
+            return fail(
+                detail, "xtcocotools-shim", f"{module} is {where}", about=(package,), rests_on=("ENV005",), fix=fix
+            )
         broken = _imported(facts, module, "numpy-dtype-size", package)
         row = rules.binary_row(matrix, package, installed.version)
         old = row is not None and row.built_on == "1" and rules.prebuilt(installed, row, facts)
@@ -139,11 +198,12 @@ def numpy_bound(package: str, module: str) -> Check:
                 cause=broken.cause,
                 about=(package,),
                 failed=broken.failed,
+                rests_on=("NPY001",) if broken.cause == "numpy2-abi" else (),
                 fix=broken.fix,
             )
         if result is None and old and numpy and rules.numpy_generation(numpy) == "2":
             detail = f"the wheel of {package} {installed.version} was built for NumPy 1; numpy {numpy} is installed"
-            return fail(detail, "numpy2-abi", wheel, about=(package,))
+            return fail(detail, "numpy2-abi", wheel, about=(package,), rests_on=("NPY001",))
         said = f"{package} {installed.version} with numpy {numpy}"
         return ok(said) if result else not_imported(said)
 
@@ -159,7 +219,7 @@ def one_mmcv(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     found = [d for d in facts.target.distributions if d.name in rules.MMCV_NAMES]
     listed = ", ".join(f"{d.name} {d.version}" for d in found)
     if not found:
-        return fail("mmcv is not installed", "mmcv-missing", about=("mmcv",))
+        return _absent(facts, "mmcv", "mmcv", "mmcv-missing")
     if len(found) > 1:
         return fail("several distributions own the one mmcv folder", "mmcv-and-full-both", listed, about=("mmcv",))
     only = found[0]
@@ -173,6 +233,9 @@ def mmcv_ext_loads(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     found = next((d for d in target.distributions if d.name in rules.MMCV_NAMES), None)
     if found is None:
         return None
+    damage = _ext_damage(facts)
+    if damage is not None:
+        return damage
     for step in ("mmcv", "mmcv._ext"):
         broken = _imported(facts, step, "mmcv-ext-missing", "mmcv")
         if broken:
@@ -184,6 +247,16 @@ def mmcv_ext_loads(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         detail = f"{found.name} {found.version} holds no _ext"
         return fail(detail, "mmcv-ext-missing", about=("mmcv",), rests_on=("MCV001",))
     return not_imported(said)
+
+
+def _ext_damage(facts: Facts) -> Optional[Verdict]:
+    """What the file of mmcv._ext shows without loading it, which kills the interpreter where its end is missing."""
+    extension = facts.extension
+    said = rules.extension_fault(extension, facts.host) if extension else None
+    if extension is None or said is None:
+        return None
+    cause = "permission-or-lock" if extension.problem == "unreadable" else "mmcv-ext-damaged"
+    return fail("mmcv._ext is of no use", cause, f"{extension.path}: {said}", about=("mmcv",))
 
 
 def mmcv_op_runs(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
@@ -235,9 +308,9 @@ def openmmlab_imports(
     def judge(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         version = facts.target.version(package)
         if version is None:
-            return _absent(package, facts, matrix) if steps != ("registry",) else None
+            return _left_out(package, facts, matrix) if steps != ("registry",) else None
         for step in steps:
-            broken = _imported(facts, step, cause, package)
+            broken = _imported(facts, step, cause, *(() if step == "registry" else (package,)))
             if broken:
                 return broken
         looked = facts.imported(steps[-1])
@@ -246,16 +319,17 @@ def openmmlab_imports(
     return judge
 
 
-def _absent(package: str, facts: Facts, matrix: Matrix) -> Verdict:
+def _left_out(package: str, facts: Facts, matrix: Matrix) -> Verdict:
     """An OpenMMLab package that is not installed: broken only where the installed mmpose wants it."""
     mmpose = facts.target.version("mmpose")
     row = rules.mmlab_row(matrix, "mmpose", mmpose) if mmpose else None
     if package == "mmdet" and row is not None and row.needs_mmdet:
         detail = f"mmdet is not installed, and mmpose {mmpose} imports it"
-        return fail(detail, "optional-package-missing", about=("mmdet",))
+        verdict = _absent(facts, "mmdet", "mmdet", "optional-package-missing")
+        return msgspec.structs.replace(verdict, detail=detail)
     if package == "mmdet" or (package == "mmengine" and row is not None and row.mmengine is None):
         return skip(f"{package} is not installed, nothing here needs it", needed=False)
-    return fail(f"{package} is not installed", f"{package}-missing", about=(package,))
+    return _absent(facts, package, package, f"{package}-missing")
 
 
 def setuptools_kept(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
@@ -277,25 +351,13 @@ def setuptools_kept(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
 
 
 def requirements_met(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
-    installed = {d.name: d.version for d in facts.target.distributions}
-    has_opencv = any(name in installed for name in rules.OPENCV_NAMES)
-    unmet: list[str] = []
-    for distribution in facts.target.distributions:
-        for text in distribution.requires:
-            requirement = rules.declared(text, facts)
-            if requirement is None:
-                continue
-            name = requirement.name
-            if name in UNUSED_REQUIREMENTS or (name in rules.OPENCV_NAMES and has_opencv):
-                continue
-            have = installed.get(name)
-            if have is None or not rules.within(have, str(requirement.specifier)):
-                unmet.append(
-                    f"{distribution.name} {distribution.version} wants {text}; {have or 'nothing'} is installed"
-                )
+    unmet = [u for u in rules.unmet(facts) if u.requirement.name not in UNUSED_REQUIREMENTS]
     if unmet:
         fix = Fix(kind="confirm", summary="install what is named")
-        return warn("declared requirements are not met", "requirement-unmet", *unmet[:10], fix=fix)
+        said = [u.said for u in unmet]
+        concerns = tuple((rules.module_of(u.requirement.name), rules.module_of(u.distribution.name)) for u in unmet)
+        detail = "declared requirements are not met"
+        return warn(detail, "requirement-unmet", *said[:10], concerns=concerns, fix=fix)
     return ok("declared requirements are met")
 
 
@@ -327,9 +389,16 @@ CHECKS = (
         judge=torch_imports,
     ),
     Check(
+        id="TRC002",
+        title="torch is the one its neighbours were built for",
+        why="A later install may exchange torch; torchvision and mmcv, compiled for the other, then break together.",
+        judge=torch_is_the_neighbours,
+    ),
+    Check(
         id="NPY001",
-        title="torch and NumPy fit",
-        why="A torch before 2.3 was built for NumPy 1: under NumPy 2 it imports, and then no tensor takes an array.",
+        title="NumPy fits torch and its neighbours",
+        why="A torch before 2.3 was built for NumPy 1: under NumPy 2 it imports, and then no tensor takes an array. "
+        "What was built for a newer NumPy than the one there breaks, too.",
         judge=torch_takes_numpy,
     ),
     Check(

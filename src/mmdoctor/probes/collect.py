@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional, Union
 
@@ -10,7 +11,7 @@ import msgspec
 
 from mmdoctor import __version__
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Bench, Extension, Facts, ImportResult, Target, Toolchain
+from mmdoctor.model import Bench, Extension, Facts, ImportResult, Retry, Target, Toolchain
 from mmdoctor.system import Background
 
 # What of the environment decides builds and look-ups; never credentials.
@@ -19,6 +20,7 @@ TELLING = (
     "CUDA_VISIBLE_DEVICES",
     "FORCE_CUDA",
     "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
     "MAX_JOBS",
     "PYTHONNOUSERSITE",
     "PYTHONPATH",
@@ -41,18 +43,21 @@ def collect(
     `where` is the target's place, for its disk. No network.
     """
     from mmdoctor.probes.gpu import probe_gpu
-    from mmdoctor.probes.host import probe_host
+    from mmdoctor.probes.host import loader_folders, probe_host
     from mmdoctor.probes.toolchain import probe_toolchain
     from mmdoctor.wheels.cache import cache_folder, cached_wheels
 
     toolchain = None if quick else Background(probe_toolchain, os.environ)
-    host, gpu = probe_host(where), probe_gpu(os.environ)
+    host, gpu = probe_host(where, caches=written_places(os.environ)), probe_gpu(os.environ)
     target = asked if isinstance(asked, Target) else asked.result()
     imports: tuple[ImportResult, ...] = ()
+    retries: tuple[Retry, ...] = ()
     if target.state == "present" and not quick:
-        from mmdoctor.probes.imports import DEADLINE_SECONDS, probe_imports, steps_for
+        from mmdoctor.probes.imports import DEADLINE_SECONDS, probe_imports, probe_retries, steps_for, surroundings
 
-        imports = probe_imports(target.executable, steps_for(target), import_deadline or DEADLINE_SECONDS)
+        deadline = import_deadline or DEADLINE_SECONDS
+        imports = probe_imports(target.executable, steps_for(target), deadline)
+        retries = probe_retries(target.executable, imports, surroundings(target, os.environ), deadline)
     return Facts(
         mmdoctor=__version__,
         quick=quick,
@@ -61,10 +66,32 @@ def collect(
         toolchain=toolchain.result() if toolchain else NOT_LOOKED,
         target=target,
         imports=imports,
+        retries=retries,
+        loader=loader_folders(os.environ),
         extension=probe_extension(target),
         wheels=cached_wheels(wheels_folder or cache_folder() / "wheels"),
         environment={name: os.environ[name] for name in TELLING if name in os.environ},
     )
+
+
+def written_places(environ: Mapping[str, str]) -> dict[str, Path]:
+    """Where installing writes besides the environment, by what it is for."""
+    from tempfile import gettempdir
+
+    from mmdoctor.wheels.cache import cache_folder
+
+    # Python passes over a TMPDIR that is full; uv, pip and compilers do not.
+    temporary = Path(environ.get("TMPDIR") or gettempdir())
+    return {"temporary files": temporary, "mmdoctor's cache": cache_folder(), "uv's cache": uv_cache(environ)}
+
+
+def uv_cache(environ: Mapping[str, str]) -> Path:
+    """uv's cache folder (docs.astral.sh/uv/reference/storage): UV_CACHE_DIR, else the platform's own."""
+    if environ.get("UV_CACHE_DIR"):
+        return Path(environ["UV_CACHE_DIR"])
+    if os.name == "nt":
+        return Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "uv" / "cache"
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"
 
 
 def probe_extension(target: Target) -> Optional[Extension]:

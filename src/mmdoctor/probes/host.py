@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import platform
@@ -9,12 +10,13 @@ import re
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal, Optional, Union
 
 from mmdoctor import system
-from mmdoctor.model import Host, Text, Unknown, Value, YesNo
+from mmdoctor.model import Disk, Host, LoaderFolder, Text, Unknown, Value, YesNo
 
 LDCONFIG_SECONDS = 10.0
 LIBGL = "libGL.so.1"
@@ -34,8 +36,14 @@ class Limits(Value, frozen=True, kw_only=True):
     cpus: Optional[int] = None
 
 
-def probe_host(where: Path, environ: Optional[Mapping[str, str]] = None, root: Path = Path("/")) -> Host:
-    """Look at this machine; `where` is the folder whose disk will hold the environment (it need not exist yet).
+def probe_host(
+    where: Path,
+    environ: Optional[Mapping[str, str]] = None,
+    root: Path = Path("/"),
+    caches: Optional[Mapping[str, Path]] = None,
+) -> Host:
+    """Look at this machine; `where` is the folder whose disk will hold the environment (it need not exist yet),
+    `caches` are the other places that are written to, by what they are for.
 
     Sizes are bytes; memory and cores are those of the control group where it gives less than the machine.
     """
@@ -56,10 +64,22 @@ def probe_host(where: Path, environ: Optional[Mapping[str, str]] = None, root: P
         memory_total_bytes=total,
         memory_available_bytes=min(total, _least(memory.available, limits.memory_free_bytes)),
         disk_free_bytes=disk_free(where),
+        disks=tuple(
+            Disk(what=what, path=str(path), free_bytes=disk_free(path))
+            for what, path in {"the environment": where, **(caches or {})}.items()
+        ),
+        now=time.time(),
         container=container(root, environ),
         wsl=is_wsl(root),
         libgl=libgl(machine, environ, root),
+        identity=identity(root),
     )
+
+
+def identity(root: Path = Path("/")) -> str:
+    """A digest of what tells this machine from others: its machine-id(5), else its name. Neither is shown."""
+    told = (system.read(root / "etc/machine-id") or "").strip() or platform.node()
+    return hashlib.sha256(f"mmdoctor {told}".encode()).hexdigest()[:12]
 
 
 def _least(value: int, limit: Optional[int]) -> int:
@@ -115,7 +135,8 @@ def _glibc() -> Text:
 def disk_free(where: Path) -> Union[int, Unknown]:
     """Bytes that this user may still write below `where`, or below its nearest parent that exists."""
     place = where.absolute()
-    while not place.exists() and place != place.parent:
+    # Path.exists() raises where a folder on the way may not be searched.
+    while not os.path.exists(place) and place != place.parent:  # noqa: PTH110
         place = place.parent
     try:
         return shutil.disk_usage(place).free
@@ -211,6 +232,37 @@ def _cpus(quota: Optional[str], period: Optional[str], cpus: list[int]) -> None:
 def _number(text: Optional[str]) -> Optional[int]:
     text = (text or "").strip()
     return int(text) if text.isdigit() else None
+
+
+# ------------------------------------------------------------------------------------------ the dynamic linker
+
+# What torch's and NVIDIA's wheels bring along, or link to by a name that many programs bring too.
+STACK_LIBRARIES = re.compile(
+    r"lib(cudart|cublas|cublasLt|cudnn\w*|cufft|curand|cusolver|cusparse|cupti|nccl|nvrtc|nvJitLink|nvToolsExt|torch\w*|"
+    r"c10\w*|stdc\+\+|gcc_s|gomp)\.so(\.[\d.]+)?$"
+)
+
+
+def loader_folders(environ: Mapping[str, str]) -> tuple[LoaderFolder, ...]:
+    """The folders of LD_LIBRARY_PATH that hold libraries of the names that the stack loads, and LD_PRELOAD's files.
+
+    An empty entry is the working directory (ld.so(8)).
+    """
+    if sys.platform != "linux":
+        return ()
+    found = []
+    for folder in dict.fromkeys(re.split("[:;]", environ.get("LD_LIBRARY_PATH") or "/nonexistent")):
+        try:
+            names = sorted(file.name for file in Path(folder).iterdir() if STACK_LIBRARIES.match(file.name))
+        except OSError:
+            continue
+        if names:
+            found.append(LoaderFolder(variable="LD_LIBRARY_PATH", folder=folder or ".", libraries=tuple(names)))
+    for path in re.split("[: ]", environ.get("LD_PRELOAD", "")):
+        if path:
+            place, _, name = path.rpartition("/")
+            found.append(LoaderFolder(variable="LD_PRELOAD", folder=place, libraries=(name,)))
+    return tuple(found)
 
 
 # -------------------------------------------------------------------------------------------------------- libGL

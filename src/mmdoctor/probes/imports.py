@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import msgspec
 
-from mmdoctor.model import ImportResult, Target
+from mmdoctor.model import ImportResult, Retry, Target, Value
 from mmdoctor.system import Child
 
 SCRIPT = Path(__file__).with_name("inside_imports.py")
@@ -39,6 +40,9 @@ NEEDS_TORCH = frozenset(STEPS) - {"numpy", "torch", "cv2", "xtcocotools._mask"}
 DISTRIBUTION_OF = {"registry": "mmpose"}
 DEADLINE_SECONDS = 60.0
 OUTPUT_TAIL = 5
+# What Python's faulthandler prints of a crash, the innermost frame first.
+CRASH_FRAME = re.compile(r'^  File "(.+)", line \d+ in ')
+CRASH_HEADS = ("Fatal Python error: ", "Current thread 0x", "Stack (most recent", "Extension modules: ")
 
 
 def steps_for(target: Target) -> tuple[str, ...]:
@@ -79,14 +83,80 @@ def probe_imports(python: str, steps: Sequence[str], deadline: float = DEADLINE_
     return tuple(sorted(results, key=lambda result: order[result.module]))
 
 
-def _run(python: str, steps: Sequence[str], deadline: float) -> list[ImportResult]:
+class Surroundings(Value, frozen=True, kw_only=True):
+    """Something around an import that can be taken away: a variable unset (`unset`) or set, by an option of the
+    interpreter that leaves out site-packages (`path`, to be put back), by another working directory."""
+
+    name: str
+    unset: Optional[str] = None
+    option: Optional[str] = None
+    path: Optional[str] = None
+    environment: dict[str, str] = msgspec.field(default_factory=dict)
+    cwd: Optional[str] = None
+
+
+def surroundings(target: Target, environ: Mapping[str, str]) -> tuple[Surroundings, ...]:
+    """What is around the target's imports here and could be what breaks them."""
+    variables = ("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH")
+    found = [Surroundings(name=name, unset=name) for name in variables if environ.get(name)]
+    if target.user_site:
+        found.append(Surroundings(name="the user site", environment={"PYTHONNOUSERSITE": "1"}))
+    if any(file.problem or file.stack for file in target.startup):
+        found.append(Surroundings(name="the start-up files", option="-S", path=target.site_packages))
+    if target.shadowed or target.shadowed_stdlib:
+        found.append(Surroundings(name="the working directory", cwd=target.prefix))
+    return tuple(found)
+
+
+def probe_retries(
+    python: str, results: Sequence[ImportResult], around: Sequence[Surroundings], deadline: float = DEADLINE_SECONDS
+) -> tuple[Retry, ...]:
+    """Try what failed once more without its surroundings: what then works names the culprit, and proves it.
+
+    First without all of them, so that failures of the environment's own cost one process; then without each alone.
+    Only up to the first import that still fails. A hang is not tried again: it would cost its deadline each time.
+    """
+    failed = [result.module for result in results if result.status in ("error", "crash", "skipped")]
+    if not failed or not around or any(result.status == "timeout" for result in results):
+        return ()
+    together = Retry(without=" and ".join(one.name for one in around), healed=_healed(python, failed, around, deadline))
+    if len(around) == 1 or not together.healed:
+        return (together,) if together.healed else ()
+    alone = [Retry(without=one.name, healed=_healed(python, failed, (one,), deadline)) for one in around]
+    return tuple(retry for retry in alone if retry.healed) or (together,)
+
+
+def _healed(python: str, steps: Sequence[str], away: Sequence[Surroundings], deadline: float) -> tuple[str, ...]:
+    unset = {one.unset for one in away}
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    for one in away:
+        environment.update(one.environment)
+    folders = [environment.get("PYTHONPATH"), *(one.path for one in away)]
+    environment["PYTHONPATH"] = os.pathsep.join(folder for folder in folders if folder)
+    options = [one.option for one in away if one.option]
+    cwd = next((Path(one.cwd) for one in away if one.cwd), None)
+    results = _run(python, steps, deadline, options=options, environ=environment, cwd=cwd)
+    return tuple(result.module for result in results if result.status == "ok")
+
+
+def _run(
+    python: str,
+    steps: Sequence[str],
+    deadline: float,
+    *,
+    options: Sequence[str] = (),
+    environ: Optional[Mapping[str, str]] = None,
+    cwd: Optional[Path] = None,
+) -> list[ImportResult]:
     """Run steps in one process until the first that does not end well; at least one result."""
     mark = os.urandom(8).hex()
     results: list[ImportResult] = []
     tail: list[str] = []
+    frames: list[str] = []
     current, start = steps[0], time.perf_counter()
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with Child([python, "-", mark, *steps], env=environment, text=SCRIPT.read_text(encoding="utf-8")) as child:
+    environment = {**(os.environ if environ is None else environ), "PYTHONUNBUFFERED": "1"}
+    script = SCRIPT.read_text(encoding="utf-8")
+    with Child([python, *options, "-", mark, *steps], env=environment, cwd=cwd, text=script) as child:
         while True:
             try:
                 line = child.readline(deadline - (time.perf_counter() - start))
@@ -97,16 +167,24 @@ def _run(python: str, steps: Sequence[str], deadline: float) -> list[ImportResul
             if line is None:
                 break
             document = _document(line, mark)
-            if document is None:
-                tail = [*tail[-OUTPUT_TAIL:], line] if line.strip() else tail
+            frame = CRASH_FRAME.match(line)
+            if frame:
+                frames.insert(0, frame[1])
+            elif document is None and line.strip() and not line.startswith(CRASH_HEADS):
+                tail = [*tail[-OUTPUT_TAIL:], line]
+            elif document is None:
+                continue
             elif "start" in document:
                 current, start = document["start"], time.perf_counter()
             else:
-                results.append(msgspec.convert(document, ImportResult))
+                results.append(
+                    msgspec.convert({**document, "packages": _packages(document.get("files", ()))}, ImportResult)
+                )
         returncode = child.wait()
     if len(results) < len(steps) and (not results or results[-1].status == "ok"):
         elapsed = (time.perf_counter() - start) * 1000
-        results.append(_died(current, returncode, tail, elapsed))
+        died = _died(current, returncode, tail, elapsed)
+        results.append(msgspec.structs.replace(died, packages=_packages(frames)))
     return results
 
 
@@ -115,6 +193,19 @@ def _document(line: str, mark: str) -> Optional[dict[str, Any]]:
         return None
     document = json.loads(line[len(mark) :])
     return document if isinstance(document, dict) else None
+
+
+def _packages(files: Sequence[str]) -> tuple[str, ...]:
+    """The top-level packages of the files that a traceback went through, outermost first, innermost last."""
+    names: list[str] = []
+    for file in files:
+        path = file.replace(os.sep, "/")
+        for marker in ("site-packages/", "dist-packages/"):
+            path = path.rsplit(marker, 1)[-1]
+        name, _, rest = path.partition("/")
+        if rest and name and not name.startswith("<") and names[-1:] != [name]:
+            names.append(name)
+    return tuple(names)
 
 
 def _timeout(step: str, deadline: float) -> ImportResult:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, Optional, Union
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 from msgspec import field
 
 from mmdoctor import system
@@ -265,6 +266,19 @@ def _split(url: str) -> tuple[str, str, str]:
 
 Name = Literal["pypi", "torch", "openmmlab"]
 Refusal = Union[None, str, Unknown]  # it answers; it does not, because …; could not tell
+# What the page that is asked for names in its first bytes, if it is an index: a sign-in page of a hotel or a company's
+# proxy, and a server's error page, come with status 200 too.
+NAMES: dict[Name, bytes] = {"pypi": b"pip-", "torch": b"torch", "openmmlab": b"mmcv"}
+ANY_LINK = b"<a "
+PAGE_BYTES = 1 << 16
+DAY_SECONDS = 86400.0
+
+
+class Answer(Value, frozen=True, kw_only=True):
+    """Why a place does not serve (None: it does), and its clock, in seconds since 1970."""
+
+    refusal: Refusal = None
+    now: Optional[float] = None
 
 
 def probe_indexes(
@@ -279,10 +293,10 @@ def probe_indexes(
     if offline:
         not_asked = Unknown(unknown="--offline")
         return tuple(Index(name=name, url=redact(url), reachable=not_asked) for name, url in places.items())
-    refusals: dict[Name, Refusal] = dict.fromkeys(places, f"no answer within {DEADLINE_SECONDS:.0f} s")
+    answers = dict.fromkeys(places, Answer(refusal=f"no answer within {DEADLINE_SECONDS:.0f} s"))
 
     def look(name: Name, url: str) -> None:
-        refusals[name] = _try(url, config, known_project=name == "pypi")
+        answers[name] = _try(url, config, name)
 
     # Plain daemon threads: a name server that hangs cannot be interrupted, and must not keep the program from ending.
     threads = [threading.Thread(target=look, args=place, daemon=True) for place in places.items()]
@@ -291,46 +305,89 @@ def probe_indexes(
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    return tuple(_index(name, url, refusals[name]) for name, url in places.items())
+    return tuple(_index(name, url, answers[name]) for name, url in places.items())
 
 
-def _index(name: Name, url: str, refusal: Refusal) -> Index:
+def _index(name: Name, url: str, answer: Answer) -> Index:
+    refusal = answer.refusal
     if isinstance(refusal, Unknown):
-        return Index(name=name, url=redact(url), reachable=refusal)
-    return Index(name=name, url=redact(url), reachable=refusal is None, reason=refusal)
+        return Index(name=name, url=redact(url), reachable=refusal, now=answer.now)
+    if refusal is not None and answer.now is not None and abs(answer.now - time.time()) > DAY_SECONDS:
+        days = (time.time() - answer.now) / DAY_SECONDS
+        refusal += f"; this machine's clock is {abs(days):.0f} days {'ahead' if days > 0 else 'behind'}"
+    return Index(name=name, url=redact(url), reachable=refusal is None, reason=refusal, now=answer.now)
 
 
-def _try(url: str, config: IndexConfig, known_project: bool) -> Refusal:
+def _try(url: str, config: IndexConfig, name: Name) -> Answer:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        return f"not an address: {error}"
+        return Answer(refusal=f"not an address: {error}")
     if parts.scheme in ("", "file"):
-        return None if Path(unquote(parts.path)).exists() else "the folder is not there"
+        return Answer(refusal=None if Path(unquote(parts.path)).exists() else "the folder is not there")
     if parts.scheme not in ("http", "https"):
-        return Unknown(unknown=f"mmdoctor cannot ask a {parts.scheme}: address")
-    refusal = _get(f"{url.rstrip('/')}/{KNOWN_PROJECT}/" if known_project else url, config)
+        return Answer(refusal=Unknown(unknown=f"mmdoctor cannot ask a {parts.scheme}: address"))
+    if name != "pypi":
+        return _get(url, config, NAMES[name])
+    answer = _get(f"{url.rstrip('/')}/{KNOWN_PROJECT}/", config, NAMES[name])
     # A mirror need not hold that project.
-    return _get(f"{url.rstrip('/')}/", config) if known_project and refusal == _http(404) else refusal
+    return _get(f"{url.rstrip('/')}/", config, ANY_LINK) if answer.refusal == _http(404) else answer
 
 
-def _get(url: str, config: IndexConfig) -> Refusal:
+def _get(url: str, config: IndexConfig, names: bytes) -> Answer:
+    """Ask for a page of an index, which `names` what it lists; several index servers refuse HEAD."""
+    import ssl
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
 
     try:
-        # A GET whose body stays unread: several index servers refuse HEAD.
-        with open_url(url, config):
-            return None
+        with open_url(url, config) as answer:
+            headers = getattr(answer, "headers", {})
+            whole = "json" in headers.get("Content-Type", "") or names in answer.read(PAGE_BYTES)
+            refusal = None if whole else "it answers with a page that is no index"
+            return Answer(refusal=refusal, now=_date(headers.get("Date")))
     except HTTPError as error:
         error.close()
+        now = _date(error.headers.get("Date"))
         if error.code == 401 and not _split(url)[1]:
-            return Unknown(unknown="it wants credentials (HTTP 401); pip or uv may know them from netrc or a keyring")
-        return _http(error.code)
+            known = "it wants credentials (HTTP 401); pip or uv may know them from netrc or a keyring"
+            return Answer(refusal=Unknown(unknown=known), now=now)
+        return Answer(refusal=_http(error.code), now=now)
     except URLError as error:
-        return _plain(error.reason) + _through_proxy(url, config)
+        untrusted = isinstance(error.reason, ssl.SSLCertVerificationError)
+        now = _date_of_untrusted(url, config) if untrusted else None
+        return Answer(refusal=_plain(error.reason) + _through_proxy(url, config), now=now)
     except (OSError, HTTPException, ValueError) as error:
-        return _plain(error) + _through_proxy(url, config)
+        return Answer(refusal=_plain(error) + _through_proxy(url, config))
+
+
+def _date(text: Optional[str]) -> Optional[float]:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(text or "").timestamp()
+    except (TypeError, ValueError):
+        return None
+
+
+def _date_of_untrusted(url: str, config: IndexConfig) -> Optional[float]:
+    """The clock of a server whose certificate is refused, which a wrong clock of ours is a reason for. Nothing but the
+    date is read from it, and no credentials are sent."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
+    scheme, _, rest = _split(url)
+    trusting = msgspec.structs.replace(
+        config, trusted_hosts=(urlsplit(url).netloc.rpartition("@")[2],), client_cert=None
+    )
+    try:
+        with open_url(f"{scheme}{rest}", trusting) as answer:
+            return _date(getattr(answer, "headers", {}).get("Date"))
+    except HTTPError as error:
+        error.close()
+        return _date(error.headers.get("Date"))
+    except (OSError, HTTPException, ValueError):
+        return None
 
 
 def open_url(url: str, config: IndexConfig) -> AbstractContextManager[IO[bytes]]:

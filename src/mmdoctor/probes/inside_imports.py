@@ -1,12 +1,15 @@
 """Runs inside the target interpreter, alone: imports one thing after the other and reports each on its own line.
 
 Read from standard input by `python - MARK STEP...`. Before a step it prints `MARK {"start": STEP}`, after it
-`MARK {"module": STEP, "status": …}`. It ends at the first failure: a failed import leaves half-loaded modules behind
-that change what the next one says (a second `import torchvision` complains of its own first attempt), so the parent
-starts a fresh process for the rest. Syntax of Python 3.7.
+`MARK {"module": STEP, "status": …}`, with the files that a traceback went through, innermost last. It ends at the
+first failure: a failed import leaves half-loaded modules behind that change what the next one says (a second
+`import torchvision` complains of its own first attempt), so the parent starts a fresh process for the rest. Syntax of
+Python 3.7.
 """
 
+import faulthandler
 import importlib
+import importlib.machinery
 import json
 import os
 import sys
@@ -86,7 +89,14 @@ def registry():
     return {"found": " ".join(wanted)}
 
 
-STEPS = {"torch.numpy": torch_numpy, "mmcv.ops": mmcv_ops, "registry": registry}
+def mmcv_ext():
+    """mmcv._ext is linked to torch's libraries and finds them where torch is loaded already."""
+    import torch  # noqa: F401
+
+    return {"file": importlib.import_module("mmcv._ext").__file__}
+
+
+STEPS = {"torch.numpy": torch_numpy, "mmcv._ext": mmcv_ext, "mmcv.ops": mmcv_ops, "registry": registry}
 
 
 def look(step):
@@ -99,24 +109,26 @@ def look(step):
     return {"file": file} if file else {}
 
 
-def packages(error):
-    """The top-level packages that the traceback went through, outermost first, innermost last."""
-    names = []
-    for frame in traceback.extract_tb(error.__traceback__):
-        path = frame.filename.replace(os.sep, "/")
-        for marker in ("site-packages/", "dist-packages/"):
-            if marker in path:
-                path = path.rsplit(marker, 1)[1]
-        if path.startswith(("<", "/")) or "/" not in path:
-            continue
-        name = path.split("/", 1)[0]
-        if not names or names[-1] != name:
-            names.append(name)
-    return names
+def unloaded_binary(error):
+    """The compiled module that the linker did not load; of its name the error keeps only the last part (`_ext`)."""
+    path = getattr(error, "path", None)
+    return path if path and path.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)) else None
+
+
+def damaged_bytecode(error):
+    """The .pyc file whose content marshal refused; the message does not say which, importlib's frame does."""
+    if "marshal data" not in str(error):
+        return None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        path = frame.f_locals.get("bytecode_path")
+        if frame.f_code.co_filename.startswith("<frozen importlib") and path:
+            return path
+    return None
 
 
 def main():
     mark, steps = sys.argv[1], sys.argv[2:]
+    faulthandler.enable(file=sys.stdout, all_threads=False)  # a crash says where it was, too
 
     def say(document):
         sys.stdout.write("\n%s %s\n" % (mark, json.dumps(document)))
@@ -129,8 +141,15 @@ def main():
             data = look(step)
         except BaseException as error:
             document = {"module": step, "status": "error", "error": type(error).__name__, "message": str(error)[:2000]}
-            document["packages"] = packages(error)
-            document["data"] = {"missing": str(error.name)} if getattr(error, "name", None) else {}
+            document["files"] = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+            binary = unloaded_binary(error)
+            named = getattr(error, "name", None)
+            document["data"] = {"missing": str(named)} if named and not binary else {}
+            document["files"] += [binary] if binary else []
+            bytecode = damaged_bytecode(error)
+            if bytecode:
+                document["files"].append(bytecode)
+                document["data"]["bytecode"] = bytecode
             document["duration_ms"] = (time.time() - start) * 1000
             say(document)
             os._exit(1)

@@ -4,13 +4,23 @@ Read from standard input by `python - REQUEST`; prints one JSON document that `t
 REQUEST is JSON: {"quick": bool, "stack": [module names]}. Nothing is imported but the standard library.
 """
 
-import json
 import os
-import re
-import site
 import sys
-import sysconfig
 
+# A json.py in the working directory or on PYTHONPATH must not be ours: what the user put first is left out meanwhile.
+PATH = list(sys.path)
+PYTHONPATH = os.environ.get("PYTHONPATH", "") if not sys.flags.ignore_environment else ""
+EARLY = [folder for folder in PATH[:1] if not folder] + [folder for folder in PYTHONPATH.split(os.pathsep) if folder]
+sys.path[:] = [folder for folder in PATH if folder not in EARLY]
+
+import hashlib  # noqa: E402
+import json  # noqa: E402
+import re  # noqa: E402
+import site  # noqa: E402
+import struct  # noqa: E402
+import sysconfig  # noqa: E402
+
+sys.path[:] = PATH
 MISSING_SHOWN = 5
 
 
@@ -29,8 +39,8 @@ def read(path):
 def headers(text):
     """The header lines of a METADATA file as (key, value) pairs, continuation lines left out."""
     pairs = []
-    for line in text.splitlines():
-        if not line.strip():
+    for line in text.split("\n"):  # splitlines() would also break at the form feed of a licence text
+        if not line.rstrip("\r"):  # a line of blanks only continues a folded header (matplotlib's licence has them)
             break
         if ":" in line and not line[0].isspace():
             key, value = line.split(":", 1)
@@ -39,23 +49,52 @@ def headers(text):
 
 
 def recorded_files(record):
+    """What RECORD lists, as (path, size) pairs; the size is None where none is said."""
     for line in record.splitlines():
         if line.startswith('"'):
-            yield line[1 : line.index('"', 1)]
-        elif line:
-            yield line.rsplit(",", 2)[0]
+            name, rest = line[1:].split('"', 1)
+        else:
+            name, rest = (line.rsplit(",", 2)[0], line) if line else ("", "")
+        size = rest.rsplit(",", 1)[-1]
+        if name:
+            yield name, int(size) if size.isdigit() else None
 
 
-def missing_files(folder, record):
-    missing = []
-    for name in recorded_files(record):
-        if name.endswith(".pyc") or os.path.exists(os.path.join(folder, name)):
+def wrong_files(folder, record):
+    """What RECORD lists and is not there, and what is there and empty or without its end: two lists for people."""
+    missing, damaged = [], []
+    for name, size in recorded_files(record):
+        if name.endswith(".pyc"):
             continue
-        missing.append(name)
-    shown = missing[:MISSING_SHOWN]
-    if len(missing) > MISSING_SHOWN:
-        shown.append("and %d more" % (len(missing) - MISSING_SHOWN))
-    return shown
+        path = os.path.join(folder, name)
+        try:
+            there = os.stat(path).st_size
+        except OSError:
+            missing.append(name)
+            continue
+        # A file that somebody edited is theirs; one that a crash or a full disk left short works for nobody.
+        if size and there < size and (there == 0 or cut_off(path, there)):
+            damaged.append(name)
+    return some(missing), some(damaged)
+
+
+def cut_off(path, size):
+    """Whether a compiled file ends before its own table of sections, which linkers write last (ELF, 64 bits)."""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(64)
+    except OSError:
+        return False
+    if head[:4] != b"\x7fELF" or len(head) < 64 or head[4:6] != b"\x02\x01":
+        return False
+    [start] = struct.unpack_from("<Q", head, 40)
+    entry, count = struct.unpack_from("<HH", head, 58)
+    return start + entry * count > size
+
+
+def some(names):
+    shown = names[:MISSING_SHOWN]
+    return shown + ["and %d more" % (len(names) - MISSING_SHOWN)] if len(names) > MISSING_SHOWN else shown
 
 
 def wheel_tag(info):
@@ -79,15 +118,20 @@ def distribution(folder, entry, quick):
     state = "present" if record is not None else "missing"
     if '"editable": true' in direct or entry.endswith(".egg-info"):
         state = "editable"
+    looked = wrong_files(folder, record) if record and state == "present" and not quick else ([], [])
     return {
         "name": normalise(fields.get("name", parts[0])),
         "version": fields.get("version", parts[1] if len(parts) > 1 else "0"),
         "folder": folder,
         "requires": [value for key, value in pairs if key == "requires-dist"],
         "record": state,
-        "missing_files": missing_files(folder, record) if record and state == "present" and not quick else [],
+        "info": entry,
+        "missing_files": looked[0],
+        "damaged_files": looked[1],
         "installer": (read(os.path.join(info, "INSTALLER")) or "").strip() or None,
         "tag": wheel_tag(info),
+        "digest": hashlib.sha256(record.encode()).hexdigest()[:16] if record else None,
+        "direct": bool(direct),
     }
 
 
@@ -100,7 +144,7 @@ def distributions(folders, quick):
             continue
         for entry in entries:
             if entry.startswith("~"):
-                leftovers.append(entry)
+                leftovers.append(os.path.join(folder, entry))
             elif entry.endswith((".dist-info", ".egg-info")):
                 found.append(distribution(folder, entry, quick))
     return found, leftovers
@@ -126,8 +170,81 @@ def version_file(module, folders):
     return fields
 
 
+def modules(folder):
+    """The names that can be imported from a folder's own files."""
+    found = {}
+    try:
+        entries = os.listdir(folder or os.curdir)
+    except OSError:
+        return found
+    for entry in entries:
+        path = os.path.join(folder or os.curdir, entry)
+        if entry.endswith(".py"):
+            found[entry[:-3]] = path
+        elif os.path.exists(os.path.join(path, "__init__.py")):
+            found[entry] = path
+    return found
+
+
+def shadows(names, homes):
+    """`NAME: PATH` of what the working directory or PYTHONPATH puts before the module of that name in `homes`."""
+    found = []
+    own = {os.path.realpath(folder) for folder in homes}
+    for folder in dict.fromkeys(EARLY):
+        if os.path.realpath(folder or os.curdir) in own:
+            continue
+        early = modules(folder)
+        found.extend("%s: %s" % (name, os.path.abspath(early[name])) for name in names if name in early)
+    return found
+
+
+def mentioned(text, stack):
+    """The stack's modules that code speaks of, its comments aside."""
+    words = set(re.findall(r"\w+", re.sub(r"#.*", "", text)))
+    return [name for name in stack if name in words]
+
+
+def pth_file(folder, entry, stack):
+    """A .pth file: the folders it names that are gone, and what its code (lines that begin with `import`) speaks of."""
+    lines = (read(os.path.join(folder, entry)) or "").splitlines()
+    code = [line for line in lines if line.startswith(("import ", "import\t"))]
+    named = [line.strip() for line in lines if line.strip() and not line.startswith("#") and line not in code]
+    gone = [name for name in named if not os.path.exists(os.path.join(folder, name))]
+    path = os.path.join(folder, entry)
+    return {"kind": "pth", "path": path, "missing": gone, "stack": mentioned("\n".join(code), stack)}
+
+
+def startup_files(stack):
+    """What this interpreter reads or runs at each start: .pth files of its site folders, site- and usercustomize."""
+    folders = list(getattr(site, "getsitepackages", list)())
+    if site.ENABLE_USER_SITE:
+        folders.append(site.getusersitepackages())
+    found = []
+    for folder in dict.fromkeys(folders):
+        entries = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        found.extend(pth_file(folder, entry, stack) for entry in entries if entry.endswith(".pth"))
+    for kind in ("sitecustomize", "usercustomize") if site.ENABLE_USER_SITE else ("sitecustomize",):
+        # It was sought before the working directory came to the path.
+        folder = locate(kind, [entry for entry in PATH if entry])
+        if folder is not None:
+            path = getattr(sys.modules.get(kind), "__file__", None) or os.path.join(folder, kind + ".py")
+            found.append({"kind": kind, "path": path, "stack": mentioned(read(path) or "", stack)})
+    return found
+
+
+def newest(folder):
+    """When an installer last wrote into a site-packages, in seconds since 1970; None when nothing is installed."""
+    try:
+        entries = [entry for entry in os.listdir(folder) if entry.endswith(".dist-info")]
+        return max([os.stat(os.path.join(folder, entry)).st_mtime for entry in entries] or [0]) or None
+    except OSError:
+        return None
+
+
 def main():
     request = json.loads(sys.argv[1])
+    stack = request["stack"]
+    at_start = [name for name in stack if name in sys.modules]
     paths = sysconfig.get_paths()
     library_folders = []
     for folder in sys.path[1:]:
@@ -138,15 +255,7 @@ def main():
     found, leftovers = distributions(package_folders, request["quick"])
     torch = version_file("torch", package_folders)
     vision = version_file("torchvision", package_folders)
-    shadowed = []
-    early = [
-        folder for folder in sys.path[:1] + os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder is not None
-    ]
-    for module in request["stack"]:
-        for folder in dict.fromkeys(early):
-            if locate(module, [folder]) and locate(module, [paths["purelib"], paths["platlib"]]):
-                if os.path.realpath(folder or os.curdir) != os.path.realpath(paths["purelib"]):
-                    shadowed.append("%s: %s" % (module, os.path.join(os.path.abspath(folder or os.curdir), module)))
+    homes = (paths["purelib"], paths["platlib"])
     conda = os.path.isdir(os.path.join(sys.prefix, "conda-meta"))
     venv = sys.prefix != sys.base_prefix
     user_site = site.getusersitepackages() if site.ENABLE_USER_SITE else None
@@ -163,12 +272,17 @@ def main():
         "writable": os.access(paths["purelib"], os.W_OK),
         "user_site": user_site if user_site and os.path.isdir(user_site) else None,
         "sys_path": [folder for folder in sys.path if folder],
-        "pythonpath": [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder],
+        "pythonpath": [folder for folder in PYTHONPATH.split(os.pathsep) if folder],
         "distributions": found,
         "leftovers": leftovers,
+        "modules": [name for name in stack if locate(name, homes)],
         "torch": None if torch is None else {"version": torch.get("__version__", ""), "cuda": torch.get("cuda")},
         "torchvision_version": None if vision is None else vision.get("__version__"),
-        "shadowed": shadowed,
+        "shadowed": shadows([name for name in stack if locate(name, homes)], homes),
+        "shadowed_stdlib": shadows(sorted(set(modules(paths["stdlib"])) - {"test"}), (*homes, *stdlib)),
+        "startup": startup_files(stack),
+        "at_start": at_start,
+        "installed_at": newest(paths["purelib"]),
     }
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
 

@@ -13,10 +13,10 @@ import msgspec
 from mmdoctor import system
 from mmdoctor.errors import UsageError
 from mmdoctor.model import STACK_MODULES, Target, TorchBuild
+from mmdoctor.probes import broken
 
 SCRIPT = Path(__file__).with_name("inside_target.py")
 DEADLINE_SECONDS = 20.0
-BARE_DEADLINE_SECONDS = 5.0
 # By how many of the stack's wheels there are for them: mmcv's stop at 3.11 beside torch 2.1, xtcocotools' too.
 PREFERRED_PYTHONS = ("3.11", "3.10", "3.9", "3.12", "3.8", "3.13")
 
@@ -24,7 +24,9 @@ PREFERRED_PYTHONS = ("3.11", "3.10", "3.9", "3.12", "3.8", "3.13")
 def interpreter_of(env: Path) -> Path:
     """The path of the interpreter inside a venv or conda prefix; it need not exist."""
     candidates = (env / "bin" / "python", env / "Scripts" / "python.exe", env / "python.exe")
-    return next((path for path in candidates if path.exists()), candidates[0] if os.name == "posix" else candidates[1])
+    # lexists, since Path.exists() raises where the base interpreter's folder may not be searched
+    there = next((path for path in candidates if os.path.lexists(path)), None)
+    return there or (candidates[0] if os.name == "posix" else candidates[1])
 
 
 def probe_target(requested: Path, *, is_env: bool, quick: bool = False, deadline: float = DEADLINE_SECONDS) -> Target:
@@ -39,15 +41,17 @@ def probe_target(requested: Path, *, is_env: bool, quick: bool = False, deadline
         empty = is_env and (not requested.exists() or (requested.is_dir() and not any(requested.iterdir())))
         if empty:
             return Target(requested=name, state="absent", problem="there is nothing at this path yet")
-        return Target(requested=name, state="broken", problem=f"there is no interpreter at {python}")
+        problem, breakage = broken.lost(python, requested)
+        return Target(requested=name, state="broken", problem=problem, breakage=breakage)
     request = json.dumps({"quick": quick, "stack": STACK_MODULES})
     script = SCRIPT.read_text(encoding="utf-8")
     done = system.run([str(python), "-", request], deadline=deadline, text=script)
-    if done.ok:
-        answer = _last_json(done.stdout)
-        if answer is not None:
-            return _target(name, answer)
-    return Target(requested=name, state="broken", executable=str(python), problem=_problem(python, done, deadline))
+    answer = _last_json(done.stdout) if done.ok else None
+    if answer is None:
+        prefix = requested if is_env else python.parent.parent
+        problem, breakage = broken.diagnose(python, prefix, done, deadline)
+        return Target(requested=name, state="broken", executable=str(python), problem=problem, breakage=breakage)
+    return _target(name, answer, done.stderr)
 
 
 def on_base_interpreter(target: Target, wanted: str, base: Optional[str]) -> Target:
@@ -89,38 +93,36 @@ def _last_json(text: str) -> Optional[dict[str, Any]]:
     return None
 
 
-def _target(requested: str, answer: dict[str, Any]) -> Target:
+def _target(requested: str, answer: dict[str, Any], stderr: str) -> Target:
     vision = answer.pop("torchvision_version")
     torch = answer["torch"]
+    problem, breakage = broken.moved(Path(answer["prefix"]), answer)
+    for file in answer["startup"]:
+        file["problem"] = startup_problem(stderr, file["kind"], file["path"])
     if torch is not None:
         answer["torch"] = TorchBuild(version=torch["version"], cuda=torch["cuda"])
     return msgspec.convert(
         {
             **msgspec.to_builtins(answer),
             "requested": requested,
-            "state": "present",
+            "state": "broken" if breakage else "present",
+            "problem": problem,
+            "breakage": msgspec.to_builtins(breakage),
             "torchvision_build": vision,
         },
         Target,
     )
 
 
-def _problem(python: Path, done: system.Completed, deadline: float) -> str:
-    if done.timed_out:
-        bare = system.run([str(python), "-I", "-S", "-c", "print(1)"], deadline=BARE_DEADLINE_SECONDS)
-        reason = f"the interpreter did not answer within {deadline:g} s"
-        if bare.ok:
-            return (
-                f"{reason}; without site-packages (-I -S) it does: a sitecustomize, usercustomize or .pth file hangs it"
-            )
-        return f"{reason}, nor without site-packages (-I -S)"
-    if done.returncode == system.NOT_STARTED:
-        if python.is_symlink() and not python.exists():
-            return f"the interpreter's link points to {python.readlink()}, which is gone"
-        return f"the interpreter could not be started: {done.stderr}"
-    if done.returncode < 0:
-        return f"the interpreter died of signal {-done.returncode} before it could answer"
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    version = re.search(r"Python (\d+\.\d+)", done.stdout + done.stderr)
-    old = f" (Python {version[1]})" if version else ""
-    return f"the interpreter{old} ended with {done.returncode}: {lines[-1] if lines else 'no output'}"
+# What `site` prints when a start-up file raises; it goes on without the rest of that file (Lib/site.py, 3.7 to 3.13).
+PTH_FAILED = r"Error processing line (\d+) of {path}:\n(.*?)\nRemainder of file ignored"
+MODULE_FAILED = r"Error in {kind}; set PYTHONVERBOSE for traceback:\n(.*)"
+
+
+def startup_problem(stderr: str, kind: str, path: str) -> Optional[str]:
+    """What a start-up file raised, from what the interpreter printed when it started; None when it said nothing."""
+    if kind == "pth":
+        found = re.search(PTH_FAILED.format(path=re.escape(path)), stderr, re.DOTALL)
+        return f"line {found[1]} raises {found[2].strip().splitlines()[-1].strip()}" if found else None
+    found = re.search(MODULE_FAILED.format(kind=kind), stderr)
+    return f"raises {found[1]}" if found else None
