@@ -115,6 +115,14 @@ def test_a_clone_of_before_a_reboot_is_not_trusted(places: Places) -> None:
     assert not journal.standing().clean
 
 
+def test_a_journal_of_another_version_says_nothing(places: Places) -> None:
+    journal = Journal(places.journal)
+    journal.note("start", plan="somewhere", new=True)
+    journal.note("cloned", linked=True)
+    assert journal.standing().ended
+    assert recovered(places.named) is None
+
+
 def test_a_torn_last_line_takes_nothing_with_it(places: Places) -> None:
     journal, _ = begin(places)
     with places.journal.open("a") as stream:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
 
@@ -75,10 +76,12 @@ class Journal:
         return tuple(found)
 
     def standing(self) -> Standing:
-        """Where the last run stands."""
+        """Where the last run stands. An event without the fields that ours have is of another version, and says
+        nothing."""
         standing = Standing()
         for event in self.events():
-            standing = _after(standing, event)
+            with suppress(KeyError):
+                standing = _after(standing, event)
         return standing
 
     def shorten(self, runs: int) -> None:
