@@ -13,7 +13,7 @@ import pytest
 
 from mmdoctor.apply.failure import failure, first_error
 from mmdoctor.apply.fetch import asked_of, fetch
-from mmdoctor.apply.runner import Settings
+from mmdoctor.apply.stages import Settings
 from mmdoctor.errors import ApplyError, TryAgainError
 from mmdoctor.matrix import load_recipe
 from mmdoctor.matrix_model import Matrix

@@ -239,3 +239,13 @@ def test_fix_never_takes_mmdoctors_own_environment_unasked() -> None:
 def test_an_interpreter_stands_for_its_environment() -> None:
     done = mmdoctor_run("fix", "--offline", "--python", sys.executable, "--no-build", "--format", "json")
     assert Path(json.loads(done.stdout)["target"]).name == Path(sys.prefix).name
+
+
+def test_modules_of_the_users_path_are_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise RuntimeError('not the one you want')\n")
+    (tmp_path / "random.py").write_text("raise RuntimeError('not the one you want')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    argv = [sys.executable, "-m", "mmdoctor", "fix", "--facts", NATURAL, "--format", "json"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert document(done, "plan")["status"] == "plan"

@@ -82,7 +82,7 @@ def test_words_that_the_shell_would_read_are_quoted() -> None:
 
 
 def test_a_path_below_the_environment_is_filled_and_quoted() -> None:
-    assert line(("rm", "-rf", "{env}/lib/~a b", "{env}"), SHELL_NAMES) == "rm -rf \"$env\"/'lib/~a b' \"$env\""
+    assert line(("rm", "-rf", "{env}/lib/~a b", "{env}"), SHELL_NAMES) == 'rm -rf "$env"/\'lib/~a b\' "$env"'
 
 
 def test_a_comment_stays_a_comment(plans: dict[str, Plan]) -> None:

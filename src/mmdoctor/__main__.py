@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Optional
 
@@ -18,9 +20,18 @@ def _interrupt(_number: int, _frame: Optional[FrameType]) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _forget_the_users_modules() -> None:
+    """Take the working directory and PYTHONPATH off our own path: they are the target's, and a json.py in one of them
+    would be imported by us. The folder that mmdoctor itself lies in stays."""
+    own = Path(__file__).parents[1]
+    theirs = {"", str(Path.cwd()), *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    sys.path[:] = [folder for folder in sys.path if folder not in theirs or Path(folder).resolve() == own]
+
+
 def main(argv: Optional[list[str]] = None) -> NoReturn:
     """Run `mmdoctor`; never returns. SIGTERM and a closed terminal end it as an interrupt does: what was begun is taken
     back. A second one ends that at once; the next command then makes it whole."""
+    _forget_the_users_modules()
     arguments = sys.argv[1:] if argv is None else argv
     gc.set_threshold(100_000)  # a short process: collecting its start-up's objects is a tenth of a quick check
     for name in ("SIGTERM", "SIGHUP"):

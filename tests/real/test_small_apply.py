@@ -17,7 +17,8 @@ from mmdoctor.apply.clone import clone
 from mmdoctor.apply.journal import Journal
 from mmdoctor.apply.places import Places
 from mmdoctor.apply.recover import rollback
-from mmdoctor.apply.runner import Outcome, Prove, Settings, apply, to_resume
+from mmdoctor.apply.runner import Outcome, Prove, apply, to_resume
+from mmdoctor.apply.stages import Settings
 from mmdoctor.errors import ApplyError, MMDoctorError, RefusedError, TryAgainError
 from mmdoctor.matrix import load_matrix
 from mmdoctor.matrix_model import Matrix
@@ -181,6 +182,21 @@ def test_resume_takes_up_the_clone_between_stages(small: Small) -> None:
     assert small.env.stat().st_ino == inode  # the very clone, nothing installed again
     events = [event["event"] for event in Journal(places.journal).events()]
     assert events.count("stage") == 2
+
+
+def test_resume_does_not_trust_a_clone_of_what_has_changed_since(small: Small) -> None:
+    def killed(env: Path, matrix: Matrix, settings: Settings) -> Proof:
+        os._exit(9)
+
+    child = os.fork()
+    if child == 0:
+        small.apply(prove=killed)
+    os.waitpid(child, 0)
+    (small.site / "theirs.py").write_text("x = 1\n")
+    plan, _ = to_resume(small.env)
+    small.apply(plan, resume=True)
+    assert small.versions() == NEW
+    assert (small.site / "theirs.py").exists()
 
 
 def test_a_network_that_is_not_there_changes_nothing(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ from mmdoctor.wheels.cache import proofs, sha256_of
 from mmdoctor.wheels.fetch import fetch_sdist, links
 
 if TYPE_CHECKING:
-    from mmdoctor.apply.runner import Listener, Settings
+    from mmdoctor.apply.stages import Listener, Settings
 
 STAGE = "fetch"
 DEADLINE_SECONDS = 3600.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from mmdoctor.apply.places import Places
 from mmdoctor.apply.processes import users_of
 from mmdoctor.errors import RefusedError
 from mmdoctor.model import Facts, Plan, Unknown, Value
+from mmdoctor.probes.collect import uv_cache, written_places
 
 # Unpacked, a wheel takes two and a half times its download (measured: torch 2.1.2+cu121 and its nvidia-* wheels, 2.1
 # and 5.0 GB). uv keeps it unpacked in its cache and links it from there where both are on one file system.
@@ -88,7 +88,7 @@ def _rights(plan: Plan, facts: Facts, places: Places) -> Iterator[tuple[str, str
 
 def _caches(cache: Path) -> Iterator[tuple[str, str]]:
     """Caches that cannot be written to, as when `sudo -u` keeps the HOME of somebody else."""
-    for folder, variable in ((cache, "MMDOCTOR_CACHE"), (uv_cache_folder(), "UV_CACHE_DIR")):
+    for folder, variable in ((cache, "MMDOCTOR_CACHE"), (uv_cache(os.environ), "UV_CACHE_DIR")):
         if not os.access(_existing(folder), os.W_OK | os.X_OK):
             yield f"the cache {folder} is not writable for {_who()}", f"set {variable}, or HOME (sudo -H)"
 
@@ -106,14 +106,15 @@ def _space(plan: Plan, places: Places, cache: Path, *, linkable: bool) -> Iterat
     """Per disk: what the environment, the caches and the builds will take there."""
     download = plan.cost.download_bytes
     builds = any(step.build for stage in plan.stages for step in stage.steps)
-    unpacked, uv_cache = download * UNPACKED_FACTOR, uv_cache_folder()
-    apart = _existing(uv_cache).stat().st_dev != _existing(places.state).stat().st_dev
+    places_written = written_places(os.environ)
+    unpacked, kept_by_uv = download * UNPACKED_FACTOR, places_written["uv's cache"]
+    apart = _existing(kept_by_uv).stat().st_dev != _existing(places.state).stat().st_dev
     copied = 0 if linkable else _size(places.env)
     needs: list[tuple[Path, float, str]] = [
         (places.state, (unpacked if apart else 0) + copied + SPARE_BYTES, "the environment"),
-        (uv_cache, unpacked, "uv's cache"),
+        (kept_by_uv, unpacked, "uv's cache"),
         (cache, BUILD_BYTES if builds else 0, "the compile"),
-        (Path(tempfile.gettempdir()), SPARE_BYTES if download or builds else 0, "temporary files"),
+        (places_written["temporary files"], SPARE_BYTES if download or builds else 0, "temporary files"),
     ]
     disks: dict[int, list[tuple[Path, float, str]]] = {}
     for path, needed, what in needs:
@@ -129,12 +130,6 @@ def _space(plan: Plan, places: Places, cache: Path, *, linkable: bool) -> Iterat
                 what,
                 "free some space there, or move the environment, MMDOCTOR_CACHE, UV_CACHE_DIR or TMPDIR elsewhere",
             )
-
-
-def uv_cache_folder() -> Path:
-    """Where uv keeps what it unpacked (docs.astral.sh/uv/concepts/cache)."""
-    told = os.environ.get("UV_CACHE_DIR")
-    return Path(told) if told else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"
 
 
 def _size(folder: Path) -> int:

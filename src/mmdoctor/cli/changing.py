@@ -241,7 +241,8 @@ def applied(
     resume: bool = False,
 ) -> int:
     """Ask, run the plan, and report the proof."""
-    from mmdoctor.apply.runner import Settings, apply
+    from mmdoctor.apply.runner import apply
+    from mmdoctor.apply.stages import Settings
     from mmdoctor.report.progress import listener
     from mmdoctor.system import uv_program
     from mmdoctor.wheels.cache import cache_folder

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from mmdoctor import system
-from mmdoctor.apply.runner import Proof, Settings, apply
+from mmdoctor.apply.runner import Proof, apply
+from mmdoctor.apply.stages import Settings
 from mmdoctor.errors import ApplyError
 from mmdoctor.matrix import load_matrix
 from mmdoctor.matrix_model import Matrix
