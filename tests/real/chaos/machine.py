@@ -374,7 +374,7 @@ FAULTS = (
     ),
     Fault("read-only for this user", another_user, *NUMPY_2, "refused", exit=4, says="writable"),
     Fault("read-only mount", read_only_mount, *NUMPY_2, "refused", exit=4, says="writable"),
-    Fault("no room for temporary files", full_disk, "HST002", "disk-full", "manual", small=True),
+    Fault("no room for temporary files", full_disk, "HST002", "disk-full", "manual"),
     Fault("small disk below TMPDIR", small_disk("TMPDIR", 100), *NUMPY_2, "refused", exit=4, says="TMPDIR"),
     Fault(
         "small disk below uv's cache", small_disk("UV_CACHE_DIR", 40), *NUMPY_2, "refused", exit=4, says="UV_CACHE_DIR"
