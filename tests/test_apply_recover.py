@@ -268,9 +268,14 @@ def test_what_the_killed_run_left_running_is_ended_and_nothing_else(places: Plac
     children[1].wait()
 
 
-def test_trash_of_a_killed_removal_is_swept(places: Places) -> None:
-    (places.state / "trash-next-1-1").mkdir()
-    recover(places, keep_clone=True)
+def test_what_recovery_takes_away_is_swept_by_the_next_change(places: Places) -> None:
+    one_more(places, "new")
+    journal, _ = cloned(places)
+    journal.note("stage", id="torch")
+    recovered(places.named)
+    assert not places.next.exists()
+    assert list(places.state.glob("trash-next-*"))
+    rollback(places)
     assert not list(places.state.glob("trash-*"))
 
 

@@ -55,12 +55,11 @@ class Places:
         return tuple(sorted(self.previous.glob("*"), reverse=True))
 
     def discard(self, folder: Path) -> None:
-        """Take a folder away: out of its place in one step, then file by file. A kill leaves a `trash-…` behind."""
+        """Take a folder out of its place in one step; `sweep` deletes it, which takes a while."""
         if not os.path.lexists(folder):
             return
         trash = self.state / f"trash-{folder.name}-{os.getpid()}-{time.monotonic_ns()}"
         folder.rename(trash)
-        _remove(trash)
 
     def hand_over(self) -> None:
         """As root: what lies here belongs to the environment's owner, who recovers and rolls back without root."""
@@ -71,7 +70,7 @@ class Places:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
     def sweep(self) -> None:
-        """Take away what a killed `discard` left."""
+        """Delete what was discarded. A killed sweep leaves some of it for the next one."""
         for trash in self.state.glob("trash-*"):
             _remove(trash)
 

@@ -24,12 +24,12 @@ KEEP_RUNS = 20
 def recover(places: Places, *, keep_clone: bool) -> Optional[str]:
     """Mend what the last run left when it was killed; says what was done, None when there was nothing to mend.
 
-    The lock must be held. The path then shows the old environment or the proven new one, as it did before; the clone
+    The lock must be held. What is taken away is only renamed, so that this takes a moment; the next run or rollback
+    sweeps. The path then shows the old environment or the proven new one, as it did before; the clone
     stays for `fix --resume` only when `keep_clone` is set and it is as a finished stage left it.
     """
     journal = Journal(places.journal)
     standing = journal.standing()
-    places.sweep()
     if standing.ended:
         if not keep_clone:
             places.discard(places.next)
@@ -143,6 +143,7 @@ def prune(places: Places) -> tuple[str, ...]:
             dropped.append(folder.name)
     for run in sorted(places.runs.glob("*"), reverse=True)[KEEP_RUNS:]:
         places.discard(run)
+    places.sweep()
     Journal(places.journal).shorten(KEEP_RUNS)
     return tuple(dropped)
 
@@ -169,6 +170,7 @@ def rollback(places: Places, name: Optional[str] = None) -> Path:
     journal.note("rollback", to=chosen.name)
     swap(places, journal, chosen)
     journal.note("done")
+    places.sweep()
     return chosen
 
 

@@ -78,6 +78,7 @@ def apply(
         said = recover(places, keep_clone=resume)
         if said:
             say.info(said)
+        places.sweep()
         facts = _as_it_is_now(plan, facts, places)
         seen = preflight(plan, facts, places, settings.cache)
         run = _Run(plan, facts, matrix, settings, say, places, journal, seen)
@@ -194,6 +195,7 @@ class _Run:
                 self.places.discard(self.places.next)
             elif self.created and self.places.env.exists():
                 self.places.discard(self.places.env)
+            self.places.sweep()
             self.journal.note("dropped", error=f"{type(error).__name__}: {error}"[:500])
 
     def _begin(self) -> None:
