@@ -182,6 +182,20 @@ def test_what_is_installed_gives_way_where_it_must(run: Path, env: Target, links
     assert "alpha==2.0" in (run / "lock.txt").read_text(encoding="utf-8")
 
 
+def test_a_labelled_build_in_the_users_links_is_not_the_indexs_own(
+    run: Path, env: Target, links: Path, tmp_path: Path
+) -> None:
+    """`==1.0` takes 1.0+cpu, too, which has no hash in a plain folder; the plan says `===1.0`."""
+    wheel(tmp_path / "theirs", "torch", "1.0+cpu")
+    wheel(links, "torch", "1.0")
+    torch = (Change(name="torch", old=None, new="1.0"),)
+    with index(links) as address:
+        where = settings(tmp_path, index_url=address, find_links=(str(tmp_path / "theirs"),))
+        made = planned(env, "torch===1.0", changes=torch, constraints=("torch==1.0",))
+        fetch(made, env, where, run, Told())
+    assert "torch==1.0 \\\n" in (run / "lock.txt").read_text(encoding="utf-8")
+
+
 def test_a_new_environment_is_locked_for_its_own_interpreter(run: Path, links: Path, tmp_path: Path) -> None:
     place = tmp_path / "new"
     venv = Step(argv=("uv", "venv", "--python", sys.executable, "{env}"), why="new")

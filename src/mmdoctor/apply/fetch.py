@@ -50,6 +50,8 @@ VALUED = ("--python", "--constraint", "--override", "--reinstall-package", "--no
 
 # The entries of a lock, and those of them that stand for what is not fetched.
 ENTRY = re.compile(r"^(?=[\w.-]+(?:==| @ ))", re.MULTILINE)
+# Like the plan's own `torch===2.13.0`: `==2.13.0` would also take a `2.13.0+cpu` that the user's find-links offer.
+UNLABELLED = re.compile(r"^(torch(?:vision|audio)?)==([\d.]+)(?=[ \n])")
 STUB = re.compile(r"[\w.-]+ @ ")
 NO_VERSION = re.compile(r"there (?:is|are) no versions? of ([\w.-]+?)(?:==|[<>=!~ {]|$)")
 
@@ -158,7 +160,7 @@ class _Fetch:
         held = [*self.plan.constraints, *(f"{name}=={version}" for name, version in pins.items())]
         (self.folder / "constraints.txt").write_text("\n".join(dict.fromkeys(held)) + "\n", encoding="utf-8")
         if pins:
-            self._download(python, [entry for entry in ENTRY.split(lock) if entry], sources)
+            self._download(python, [UNLABELLED.sub(r"\1===\2", entry) for entry in ENTRY.split(lock) if entry], sources)
             exact = [f"{name}=={version}" for name, version in pins.items()]
             self._rehearse(python, [*wanted, *exact], (*sources, "--find-links", staying.as_uri()))
         return len(pins)
