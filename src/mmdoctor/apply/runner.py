@@ -48,6 +48,7 @@ class Outcome(Value, frozen=True, kw_only=True):
     seconds: float
 
 
+PROOF_RUNS = 3  # as `check --deep`; `mmdoctor bench` measures with more
 Prove = Callable[[Path, Matrix, Settings], Proof]
 
 
@@ -298,7 +299,8 @@ def proven(env: Path, matrix: Matrix, settings: Settings) -> Proof:
 
     target = probe_target(env, is_env=True)
     looking = system.Background(collect, target, env, wheels_folder=settings.wheels)
-    smoke = run_bench(target.executable) if not (target.version("mmpose") or "0.").startswith("0.") else ()
+    old = (target.version("mmpose") or "0.").startswith("0.")  # mmpose 0.x has no bench
+    smoke = () if old else run_bench(target.executable, runs=PROOF_RUNS)
     facts = with_smoke(looking.result(), smoke)
     return Proof(facts=facts, findings=diagnose(facts, matrix))
 

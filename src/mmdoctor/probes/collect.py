@@ -37,6 +37,7 @@ def collect(
     quick: bool = False,
     import_deadline: Optional[float] = None,
     wheels_folder: Optional[Path] = None,
+    lanes: bool = False,
 ) -> Facts:
     """Look at the machine and at a target, which may still be answering; imports in children unless `quick`.
 
@@ -53,10 +54,18 @@ def collect(
     imports: tuple[ImportResult, ...] = ()
     retries: tuple[Retry, ...] = ()
     if target.state == "present" and not quick:
-        from mmdoctor.probes.imports import DEADLINE_SECONDS, probe_imports, probe_retries, steps_for, surroundings
+        from mmdoctor.probes.imports import (
+            DEADLINE_SECONDS,
+            probe_imports,
+            probe_in_lanes,
+            probe_retries,
+            steps_for,
+            surroundings,
+        )
 
         deadline = import_deadline or DEADLINE_SECONDS
-        imports = probe_imports(target.executable, steps_for(target), deadline)
+        probe = probe_in_lanes if lanes else probe_imports
+        imports = probe(target.executable, steps_for(target), deadline)
         retries = probe_retries(target.executable, imports, surroundings(target, os.environ), deadline)
     return Facts(
         mmdoctor=__version__,
