@@ -8,7 +8,7 @@ longer let anything move.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Callable, Optional
+from typing import Optional
 
 import msgspec
 
@@ -29,10 +29,9 @@ from mmdoctor.model import (
     Stage,
     Step,
 )
-from mmdoctor.plan_mend import again, in_the_way, mending, removals
+from mmdoctor.plan_mend import UV, again, in_the_way, mending, removals
 from mmdoctor.plan_pip import for_pip
 
-UV = ("uv", "pip", "install", "--python", "{python}")
 UNDER_CONSTRAINTS = ("--constraint", "{constraints}", "--override", "{overrides}")
 NEVER = "python_version < '0'"
 BUILD_TOOLS = ("wheel", "ninja", "psutil", "packaging", "cython")
@@ -214,7 +213,7 @@ def _torch(stack: Stack, changes: tuple[Change, ...]) -> Optional[Stage]:
     changed = {change.name for change in changes}
     if not changed & {"torch", "torchvision", "numpy", stack.opencv.name}:
         return None
-    where, exact = _torch_source(stack)
+    where, exact = rules.torch_source(stack)
     names = []
     if "torch" in changed:
         names.append(f"torch{exact(stack.torch.version)}")
@@ -234,15 +233,6 @@ def _torch(stack: Stack, changes: tuple[Change, ...]) -> Optional[Stage]:
     )
     verify = tuple(check for check, names in rests_on if names & changed)
     return Stage(id="torch", title="torch, torchvision, NumPy, OpenCV", steps=(step,), verify=verify)
-
-
-def _torch_source(stack: Stack) -> tuple[tuple[str, ...], Callable[[str], str]]:
-    """The index options, and how to say an exact version there: `===` on PyPI, since `==2.13.0` would also take a
-    `2.13.0+cpu` that the user's find-links offer; `==…+variant` on the torch index."""
-    index = stack.torch.index
-    if index.startswith("http"):
-        return ("--index", index, "--index-strategy", "unsafe-best-match"), lambda v: f"=={v}+{stack.torch.variant}"
-    return (), lambda v: f"==={v}"
 
 
 def _mmcv(facts: Facts, matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[Stage]:

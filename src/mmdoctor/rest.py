@@ -147,15 +147,14 @@ def pins_in(text: str) -> dict[str, Pin]:
 
 def torch_options(plan: Plan) -> tuple[str, ...]:
     """The index that the plan's torch comes from, where it is not PyPI."""
-    index = plan.stack.torch.index if plan.stack else ""
-    return ("--index", index, "--index-strategy", "unsafe-best-match") if index.startswith("http") else ()
+    return rules.torch_source(plan.stack)[0] if plan.stack else ()
 
 
 def exactly(plan: Plan, name: str, version: str) -> str:
     """A part of the stack as an exact requirement; `===` for PyPI's torch, as in the plan's own steps."""
     if plan.stack is None or name not in ("torch", "torchvision"):
         return f"{name}=={version}"
-    return f"{name}=={version}+{plan.stack.torch.variant}" if torch_options(plan) else f"{name}==={version}"
+    return name + rules.torch_source(plan.stack)[1](version)
 
 
 # ------------------------------------------------------------------------------------------------ before and after

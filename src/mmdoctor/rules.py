@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import NamedTuple, Optional, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -22,7 +22,7 @@ from mmdoctor.matrix_model import (
     ToolRow,
     TorchRow,
 )
-from mmdoctor.model import STACK_MODULES, Distribution, Extension, Facts, Host
+from mmdoctor.model import STACK_MODULES, Distribution, Extension, Facts, Host, Stack
 
 MMCV_NAMES = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv")
 ARM = ("aarch64", "arm64")
@@ -81,6 +81,15 @@ def cuda_of(variant: str) -> Optional[str]:
 def torch_row(matrix: Matrix, version: str) -> Optional[TorchRow]:
     """The row of a torch release, local label ignored."""
     return next((row for row in matrix.torch if row.release == public(version)), None)
+
+
+def torch_source(stack: Stack) -> tuple[tuple[str, ...], Callable[[str], str]]:
+    """The index options, and how to say an exact version there: `===` on PyPI, since `==2.13.0` would also take a
+    `2.13.0+cpu` that the user's find-links offer; `==…+variant` on the torch index."""
+    index = stack.torch.index
+    if index.startswith("http"):
+        return ("--index", index, "--index-strategy", "unsafe-best-match"), lambda v: f"=={v}+{stack.torch.variant}"
+    return (), lambda v: f"==={v}"
 
 
 def mmlab_row(matrix: Matrix, project: str, version: str) -> Optional[OpenmmlabRow]:

@@ -164,8 +164,8 @@ def test_a_proof_that_fails_leaves_the_old_one_and_resume_goes_on(small: Small) 
         to_resume(small.env)
 
 
-def test_resume_takes_up_the_clone_between_stages(small: Small) -> None:
-    """Killed in the proof, after both stages were done."""
+def killed_in_the_proof(small: Small) -> None:
+    """A process of its own applies, and dies after both stages were done."""
 
     def killed(env: Path, matrix: Matrix, settings: Settings) -> Proof:
         os._exit(9)
@@ -174,6 +174,10 @@ def test_resume_takes_up_the_clone_between_stages(small: Small) -> None:
     if child == 0:
         small.apply(prove=killed)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_resume_takes_up_the_clone_between_stages(small: Small) -> None:
+    killed_in_the_proof(small)
     places = Places(small.env)
     inode = places.next.stat().st_ino
     plan, _ = to_resume(small.env)
@@ -185,13 +189,7 @@ def test_resume_takes_up_the_clone_between_stages(small: Small) -> None:
 
 
 def test_resume_does_not_trust_a_clone_of_what_has_changed_since(small: Small) -> None:
-    def killed(env: Path, matrix: Matrix, settings: Settings) -> Proof:
-        os._exit(9)
-
-    child = os.fork()
-    if child == 0:
-        small.apply(prove=killed)
-    os.waitpid(child, 0)
+    killed_in_the_proof(small)
     (small.site / "theirs.py").write_text("x = 1\n")
     plan, _ = to_resume(small.env)
     small.apply(plan, resume=True)

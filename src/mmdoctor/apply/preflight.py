@@ -13,6 +13,7 @@ from mmdoctor.apply.processes import users_of
 from mmdoctor.errors import RefusedError
 from mmdoctor.model import Facts, Plan, Unknown, Value
 from mmdoctor.probes.collect import uv_cache, written_places
+from mmdoctor.probes.host import nearest
 
 # Unpacked, a wheel takes two and a half times its download (measured: torch 2.1.2+cu121 and its nvidia-* wheels, 2.1
 # and 5.0 GB). uv keeps it unpacked in its cache and links it from there where both are on one file system.
@@ -59,7 +60,7 @@ def refuse_early(plan: Plan, facts: Facts, places: Places) -> None:
             f"{places.named} is a mount point, which cannot be exchanged for another folder",
             hint="put the environment into a folder below the mount point",
         )
-    parent = _existing(places.env.parent)
+    parent = nearest(places.env.parent)
     if not parent.is_dir():
         raise RefusedError(f"{parent} is no folder", hint="name another place with --env DIR")
     if not os.access(parent, os.W_OK | os.X_OK):
@@ -89,7 +90,7 @@ def _rights(plan: Plan, facts: Facts, places: Places) -> Iterator[tuple[str, str
 def _caches(cache: Path) -> Iterator[tuple[str, str]]:
     """Caches that cannot be written to, as when `sudo -u` keeps the HOME of somebody else."""
     for folder, variable in ((cache, "MMDOCTOR_CACHE"), (uv_cache(os.environ), "UV_CACHE_DIR")):
-        if not os.access(_existing(folder), os.W_OK | os.X_OK):
+        if not os.access(nearest(folder), os.W_OK | os.X_OK):
             yield f"the cache {folder} is not writable for {_who()}", f"set {variable}, or HOME (sudo -H)"
 
 
@@ -108,7 +109,7 @@ def _space(plan: Plan, places: Places, cache: Path, *, linkable: bool) -> Iterat
     builds = any(step.build for stage in plan.stages for step in stage.steps)
     places_written = written_places(os.environ)
     unpacked, kept_by_uv = download * UNPACKED_FACTOR, places_written["uv's cache"]
-    apart = _existing(kept_by_uv).stat().st_dev != _existing(places.state).stat().st_dev
+    apart = nearest(kept_by_uv).stat().st_dev != nearest(places.state).stat().st_dev
     copied = 0 if linkable else _size(places.env)
     needs: list[tuple[Path, float, str]] = [
         (places.state, (unpacked if apart else 0) + copied + SPARE_BYTES, "the environment"),
@@ -118,9 +119,9 @@ def _space(plan: Plan, places: Places, cache: Path, *, linkable: bool) -> Iterat
     ]
     disks: dict[int, list[tuple[Path, float, str]]] = {}
     for path, needed, what in needs:
-        disks.setdefault(_existing(path).stat().st_dev, []).append((path, needed, what))
+        disks.setdefault(nearest(path).stat().st_dev, []).append((path, needed, what))
     for parts in disks.values():
-        place, needed = _existing(parts[0][0]), sum(needed for _, needed, _ in parts)
+        place, needed = nearest(parts[0][0]), sum(needed for _, needed, _ in parts)
         free = shutil.disk_usage(place).free
         if free < needed:
             names = " and ".join(what for _, needed, what in parts if needed)
@@ -150,12 +151,6 @@ def _warnings(plan: Plan, facts: Facts, *, linkable: bool) -> Iterator[str]:
             yield f"{index.url} does not answer ({index.reason}); what only it has must be in uv's cache"
         elif isinstance(index.reachable, Unknown) and plan.cost.download_bytes:
             yield f"{index.url} was not asked: {index.reachable.unknown}"
-
-
-def _existing(path: Path) -> Path:
-    while not os.access(path, os.F_OK) and path != path.parent:  # no error for a home that may not be looked into
-        path = path.parent
-    return path
 
 
 def _who() -> str:

@@ -26,7 +26,7 @@ from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Change, Facts, Finding, Plan, Target, Value
 from mmdoctor.plan import stale
 from mmdoctor.probes.collect import collect, with_smoke
-from mmdoctor.probes.target import interpreter_of, probe_target
+from mmdoctor.probes.target import probe_target
 
 
 class Proof(Value, frozen=True, kw_only=True):
@@ -175,7 +175,7 @@ class _Run:
         self.say.stage(len(stages) + 1, len(stages) + 1, "proof: every check, mmcv's ops, RTMPose inference")
         proof = self._prove(prove)
         atomic = self._put_in_place()
-        after = self._target_now()
+        after = probe_target(self.places.named, is_env=True)
         with self._only_said():
             self._write("freeze-after.txt", _freeze(after))
         return Outcome(
@@ -285,12 +285,6 @@ class _Run:
             yield
         except OSError as error:
             self.say.info(f"the new environment is in place, but: {error.strerror}: {error.filename}")
-
-    def _python(self) -> Path:
-        return interpreter_of(self.places.env if self.swapped else self.work)
-
-    def _target_now(self) -> Target:
-        return probe_target(self.places.named if self.swapped else self.work, is_env=True)
 
 
 def proven(env: Path, matrix: Matrix, settings: Settings) -> Proof:

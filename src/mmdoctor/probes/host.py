@@ -132,12 +132,17 @@ def _glibc() -> Text:
     return version if name == "glibc" and version else None
 
 
-def disk_free(where: Path) -> Union[int, Unknown]:
-    """Bytes that this user may still write below `where`, or below its nearest parent that exists."""
-    place = where.absolute()
+def nearest(place: Path) -> Path:
+    """The path itself, or its nearest parent that exists and may be looked at."""
     # Path.exists() raises where a folder on the way may not be searched.
     while not os.path.exists(place) and place != place.parent:  # noqa: PTH110
         place = place.parent
+    return place
+
+
+def disk_free(where: Path) -> Union[int, Unknown]:
+    """Bytes that this user may still write below `where`, or below its nearest parent that exists."""
+    place = nearest(where.absolute())
     try:
         return shutil.disk_usage(place).free
     except OSError as error:
