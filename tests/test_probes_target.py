@@ -22,7 +22,7 @@ import mmdoctor
 from mmdoctor.model import Breakage, Retry
 from mmdoctor.probes import broken
 from mmdoctor.probes.extension import read_extension
-from mmdoctor.probes.imports import probe_imports, probe_retries, steps_for, surroundings
+from mmdoctor.probes.imports import FORKS, probe_imports, probe_retries, steps_for, surroundings
 from mmdoctor.probes.target import probe_target
 
 Make = Callable[..., Path]
@@ -342,19 +342,41 @@ def test_a_folder_without_interpreter_is_broken_an_empty_one_absent(tmp_path: Pa
     assert probe_target(tmp_path, is_env=True).state == "broken"
 
 
-def test_a_fresh_process_follows_each_failure(make: Make) -> None:
+@pytest.mark.parametrize("likely_broken", [False, True])
+def test_no_failure_colours_the_next_verdict(make: Make, likely_broken: bool) -> None:
+    loads = "open(__file__ + '.loads', 'a').write('x')"
     sources = {
-        "torch": TORCH,
-        "torchvision": "raise RuntimeError('operator torchvision::nms does not exist')",
-        "mmengine": "",
+        "torch": f"{TORCH}\n{loads}",
+        "torchvision": "import half; raise RuntimeError('operator torchvision::nms does not exist')",
+        "cv2": "import torch, os; os._exit(0)",
+        "mmengine": "import torch, sys; assert 'half' not in sys.modules",
+        "mmcv": "import torch, os; os._exit(3)",
         "mmdet": CRASH,
         "mmpose": "import sys; assert 'torchvision' not in sys.modules",
     }
-    python = make(sources) / "bin" / "python"
-    results = {result.module: result for result in probe_imports(str(python), tuple(sources))}
-    assert [result.status for result in results.values()] == ["ok", "error", "ok", "crash", "ok"]
+    env = make({**sources, "half": ""})
+    found = probe_imports(str(env / "bin" / "python"), tuple(sources), likely_broken=likely_broken)
+    results = {result.module: result for result in found}
+    assert list(results) == list(sources)
+    assert [r.status for r in results.values()] == ["ok", "error", "crash", "ok", "crash", "crash", "ok"]
     assert results["torchvision"].packages == ("torchvision",)
-    assert results["mmdet"].signal == 11
+    assert results["cv2"].message == "the interpreter ended with status 0"
+    assert results["mmcv"].message == "the interpreter ended with status 3"
+    assert (results["mmdet"].signal, results["mmdet"].packages) == (11, ("mmdet",))
+
+
+@pytest.mark.skipif(not FORKS, reason="without forks each failure costs a process")
+def test_torch_stays_loaded_behind_a_failure(make: Make) -> None:
+    loads = "open(__file__ + '.loads', 'a').write('x')"
+    fails = "import torch; raise ImportError('no')"
+    env = make({"torch": f"{TORCH}\n{loads}", **dict.fromkeys(("torchvision", "mmengine", "mmdet", "mmpose"), fails)})
+    steps = ("torch", "torchvision", "mmengine", "mmdet", "mmpose")
+    for likely_broken in (False, True):  # straight, then in forks; in two lanes of forks
+        for counted in env.rglob("*.loads"):
+            counted.unlink()
+        results = probe_imports(str(env / "bin" / "python"), steps, likely_broken=likely_broken)
+        assert [result.status for result in results] == ["ok", *["error"] * 4]
+        assert sum(len(counted.read_text()) for counted in env.rglob("*.loads")) == 2
 
 
 def test_what_imports_torch_is_skipped_when_torch_hangs(make: Make) -> None:

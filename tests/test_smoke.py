@@ -353,11 +353,11 @@ def python() -> str:
 
 
 @pytest.mark.essential
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_real_bench(python: str, threads: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("threads", "together"), [("1", False), ("2", True)])
+def test_real_bench(python: str, threads: str, together: bool, tmp_path: Path) -> None:
     picture = tmp_path / "pose.png"
     env = {**os.environ, "OMP_NUM_THREADS": threads}
-    results = bench.run_bench(python, device="cpu", runs=2, picture=str(picture), env=env)
+    results = bench.run_bench(python, device="cpu", runs=2, picture=str(picture), env=env, together=together)
     assert [result.reason for result in results] == [None, None]
     assert {result.keypoints.max_abs_error for result in results} == {0.0}
     for name in ("coco", "ap10k"):

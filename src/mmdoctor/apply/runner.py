@@ -294,7 +294,7 @@ def proven(env: Path, matrix: Matrix, settings: Settings) -> Proof:
     target = probe_target(env, is_env=True)
     looking = system.Background(collect, target, env, wheels_folder=settings.wheels)
     old = (target.version("mmpose") or "0.").startswith("0.")  # mmpose 0.x has no bench
-    smoke = () if old else run_bench(target.executable, runs=PROOF_RUNS)
+    smoke = () if old else run_bench(target.executable, runs=PROOF_RUNS, together=True)
     facts = with_smoke(looking.result(), smoke)
     return Proof(facts=facts, findings=diagnose(facts, matrix))
 

@@ -177,7 +177,7 @@ def facts_to_fix(
     from mmdoctor.probes.target import on_base_interpreter
 
     base = python if env else None
-    seen = looked(env, None if env else python, facts_file, pretend, wheels=wheels, lanes=True)
+    seen = looked(env, None if env else python, facts_file, pretend, wheels=wheels, likely_broken=True)
     if facts_file:
         return seen
     if seen.target.state == "present" and seen.target.kind != "system":

@@ -133,7 +133,7 @@ def looked(
     quick: bool = False,
     deadline: Optional[float] = None,
     wheels: Optional[Path] = None,
-    lanes: bool = False,
+    likely_broken: bool = False,
 ) -> Facts:
     """The facts: replayed, or looked at here and now, with the pretended ones over them."""
     from mmdoctor.pretend import pretend as pretended
@@ -153,5 +153,12 @@ def looked(
     recovered(env, python)
     path, is_env = chosen_target(env, python)
     target = Background(probe_target, path.absolute(), is_env=is_env, quick=quick)
-    seen = collect(target, path.absolute(), quick=quick, import_deadline=deadline, wheels_folder=wheels, lanes=lanes)
+    seen = collect(
+        target,
+        path.absolute(),
+        quick=quick,
+        import_deadline=deadline,
+        wheels_folder=wheels,
+        likely_broken=likely_broken,
+    )
     return pretended(seen, pretend)

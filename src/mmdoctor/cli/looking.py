@@ -69,7 +69,7 @@ def check(
         from mmdoctor.smoke.bench import run_bench
 
         if facts.target.version("mmpose"):
-            facts = with_smoke(facts, run_bench(facts.target.executable, runs=3))
+            facts = with_smoke(facts, run_bench(facts.target.executable, runs=3, together=True))
     report = reported(facts, matrix.result(), (time.perf_counter() - started) * 1000)
     emit(report, kind, output)
     return verdict(report.findings, fail_on)

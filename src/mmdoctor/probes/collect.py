@@ -37,11 +37,12 @@ def collect(
     quick: bool = False,
     import_deadline: Optional[float] = None,
     wheels_folder: Optional[Path] = None,
-    lanes: bool = False,
+    likely_broken: bool = False,
 ) -> Facts:
     """Look at the machine and at a target, which may still be answering; imports in children unless `quick`.
 
-    `where` is the target's place, for its disk. No network.
+    `where` is the target's place, for its disk. `likely_broken` only says which way of importing is the faster one. No
+    network.
     """
     from mmdoctor.probes.gpu import probe_gpu
     from mmdoctor.probes.host import loader_folders, probe_host
@@ -57,15 +58,13 @@ def collect(
         from mmdoctor.probes.imports import (
             DEADLINE_SECONDS,
             probe_imports,
-            probe_in_lanes,
             probe_retries,
             steps_for,
             surroundings,
         )
 
         deadline = import_deadline or DEADLINE_SECONDS
-        probe = probe_in_lanes if lanes else probe_imports
-        imports = probe(target.executable, steps_for(target), deadline)
+        imports = probe_imports(target.executable, steps_for(target), deadline, likely_broken=likely_broken)
         retries = probe_retries(target.executable, imports, surroundings(target, os.environ), deadline)
     return Facts(
         mmdoctor=__version__,

@@ -1,7 +1,7 @@
 """Deep imports in killable children of the target interpreter.
 
-A healthy environment costs one process: the steps build on each other, and torch is loaded once. A step that fails,
-hangs or crashes ends its process, and the rest goes on in a fresh one, so that no failure colours the next verdict.
+The steps build on each other, and torch is loaded once. No failure colours the next verdict: the first one ends the
+process, and the rest is taken in another, each step in a fork, so that a failed one is thrown away and torch stays.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ NEEDS_TORCH = frozenset(STEPS) - {"numpy", "torch", "cv2", "xtcocotools._mask"}
 OPENMMLAB = ("mmengine", "mmcv", "mmdet", "mmpose", "registry")
 DISTRIBUTION_OF = {"registry": "mmpose"}
 DEADLINE_SECONDS = 60.0
+FORKS = sys.platform == "linux"  # macOS' frameworks do not survive one, Windows has none
 OUTPUT_TAIL = 5
 # What Python's faulthandler prints of a crash, the innermost frame first.
 CRASH_FRAME = re.compile(r'^  File "(.+)", line \d+ in ')
@@ -63,42 +65,51 @@ def steps_for(target: Target) -> tuple[str, ...]:
     return tuple(step for step in STEPS if installed(step))
 
 
-def probe_in_lanes(python: str, steps: Sequence[str], deadline: float = DEADLINE_SECONDS) -> tuple[ImportResult, ...]:
-    """The same as `probe_imports` in two lanes at once, for an environment that is likely broken.
+def probe_imports(
+    python: str, steps: Sequence[str], deadline: float = DEADLINE_SECONDS, *, likely_broken: bool = False
+) -> tuple[ImportResult, ...]:
+    """Try each step in the target, each within `deadline` seconds; one result per step, in order.
 
-    Each failure costs a fresh process that loads torch again (measured with NumPy 2 over a NumPy-1 stack: 6.0 s in one
-    lane, 3.8 in two); a healthy one is looked at faster in one. The second lane, OpenMMLab's packages, loads torch
-    first, so that it skips what the first one skips.
+    The first process takes the steps straight, so that a healthy environment costs nothing extra. One that is
+    `likely_broken` is looked at in forks from the beginning, and in two lanes that load torch side by side: OpenMMLab's
+    packages in one, the rest in the other. When torch hangs or crashes the interpreter, the steps that would import it
+    again are *skipped*, named as such.
     """
     second = [step for step in steps if step.split(".")[0] in OPENMMLAB]
     first = [step for step in steps if step not in second]
-    if not first or not second:
-        return probe_imports(python, steps, deadline)
-    lead = ["torch"] if "torch" in first else []
-    behind = Background(probe_imports, python, [*lead, *second], deadline)
-    ahead = probe_imports(python, first, deadline)
-    return (*ahead, *(result for result in behind.result() if result.module not in lead))
+    if not (likely_broken and FORKS and "torch" in first and second):
+        results = _take(python, steps, deadline)
+    else:
+        behind = Background(_take, python, ["torch", *second], deadline, forking=True)
+        results = _take(python, first, deadline, forking=True) + behind.result()[1:]
+    order = {step: position for position, step in enumerate(steps)}
+    return tuple(sorted(results, key=lambda result: order[result.module]))
 
 
-def probe_imports(python: str, steps: Sequence[str], deadline: float = DEADLINE_SECONDS) -> tuple[ImportResult, ...]:
-    """Try each step in the target, each within `deadline` seconds; one result per step, in order.
+def _take(python: str, steps: Sequence[str], deadline: float, *, forking: bool = False) -> list[ImportResult]:
+    """One result for each step, those that torch keeps from being tried last.
 
-    When torch hangs or crashes the interpreter, the steps that would import it again are *skipped*, named as such.
+    From the first failure on the steps are taken in forks of a process that has torch loaded. A crash or a hang in a
+    fork is only believed when the step alone does the same without one.
     """
     results: list[ImportResult] = []
     rest = list(steps)
     while rest:
-        batch = _run(python, rest, deadline)
+        lead = [r.module for r in results if forking and r.module == "torch" and r.status == "ok"]
+        batch = _run(python, [*lead, *rest], deadline, forking=forking)[len(lead) :]
+        batch = batch or _run(python, rest, deadline, forking=forking)  # torch went well only once
+        last = batch[-1]
+        if forking and last.status in ("timeout", "crash"):
+            last = batch[-1] = _run(python, [last.module], deadline)[0]
         results.extend(batch)
         rest = rest[len(batch) :]
-        last = batch[-1]
         if last.module == "torch" and last.status in ("timeout", "crash"):
             why = f"import torch ended in a {last.status}, and this imports torch"
             skipped = [step for step in rest if step in NEEDS_TORCH]
             results.extend(ImportResult(module=step, status="skipped", message=why) for step in skipped)
             rest = [step for step in rest if step not in NEEDS_TORCH]
-    order = {step: position for position, step in enumerate(steps)}
-    return tuple(sorted(results, key=lambda result: order[result.module]))
+        forking = FORKS
+    return results
 
 
 class Surroundings(Value, frozen=True, kw_only=True):
@@ -162,11 +173,13 @@ def _run(
     steps: Sequence[str],
     deadline: float,
     *,
+    forking: bool = False,
     options: Sequence[str] = (),
     environ: Optional[Mapping[str, str]] = None,
     cwd: Optional[Path] = None,
 ) -> list[ImportResult]:
-    """Run steps in one process until the first that does not end well; at least one result."""
+    """Run steps in one process until the first that does not end well, or, `forking`, that crashes or hangs; at least
+    one result."""
     mark = os.urandom(8).hex()
     results: list[ImportResult] = []
     tail: list[str] = []
@@ -174,7 +187,12 @@ def _run(
     current, start = steps[0], time.perf_counter()
     environment = {**(os.environ if environ is None else environ), "PYTHONUNBUFFERED": "1"}
     script = SCRIPT.read_text(encoding="utf-8")
-    with Child([python, *options, "-", mark, *steps], env=environment, cwd=cwd, text=script) as child:
+    with Child(
+        [python, *options, "-", mark, "forking" if forking else "straight", *steps],
+        env=environment,
+        cwd=cwd,
+        text=script,
+    ) as child:
         while True:
             try:
                 line = child.readline(deadline - (time.perf_counter() - start))
@@ -199,7 +217,7 @@ def _run(
                     msgspec.convert({**document, "packages": _packages(document.get("files", ()))}, ImportResult)
                 )
         returncode = child.wait()
-    if len(results) < len(steps) and (not results or results[-1].status == "ok"):
+    if len(results) < len(steps) and (forking or not results or results[-1].status == "ok"):
         elapsed = (time.perf_counter() - start) * 1000
         died = _died(current, returncode, tail, elapsed)
         results.append(msgspec.structs.replace(died, packages=_packages(frames)))

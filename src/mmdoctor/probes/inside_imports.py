@@ -1,10 +1,10 @@
 """Runs inside the target interpreter, alone: imports one thing after the other and reports each on its own line.
 
-Read from standard input by `python - MARK STEP...`. Before a step it prints `MARK {"start": STEP}`, after it
-`MARK {"module": STEP, "status": …}`, with the files that a traceback went through, innermost last. It ends at the
-first failure: a failed import leaves half-loaded modules behind that change what the next one says (a second
-`import torchvision` complains of its own first attempt), so the parent starts a fresh process for the rest. Syntax of
-Python 3.7.
+Read from standard input by `python - MARK straight|forking STEP...`. Before a step it prints `MARK {"start": STEP}`,
+after it `MARK {"module": STEP, "status": …}`, with the files that a traceback went through, innermost last. A failed
+import leaves half-loaded modules behind that change what the next one says (a second `import torchvision` complains of
+its own first attempt): `straight` ends at the first failure, `forking` tries each step in a fork that is thrown away
+when the step fails. Syntax of Python 3.7.
 """
 
 import faulthandler
@@ -16,6 +16,8 @@ import sys
 import time
 import traceback
 
+# Exit statuses that no module ends the interpreter with.
+WELL, FAILED = 100, 101
 REGISTRY_1 = {
     "TopdownPoseEstimator": "mmpose.models",
     "CSPNeXt": "mmdet.models",
@@ -25,7 +27,9 @@ REGISTRY_1 = {
 REGISTRY_0 = {"TopDown": "mmpose.models", "HRNet": "mmpose.models", "TopdownHeatmapSimpleHead": "mmpose.models"}
 
 
-def torch_facts(torch):
+def torch_facts():
+    import torch
+
     data = {"version": torch.__version__, "cuda": str(torch.version.cuda or ""), "file": torch.__file__}
     data["cuda_available"] = str(torch.cuda.is_available())
     if torch.cuda.is_available():
@@ -96,15 +100,15 @@ def mmcv_ext():
     return {"file": importlib.import_module("mmcv._ext").__file__}
 
 
-STEPS = {"torch.numpy": torch_numpy, "mmcv._ext": mmcv_ext, "mmcv.ops": mmcv_ops, "registry": registry}
+STEPS = {"torch.numpy": torch_numpy, "mmcv._ext": mmcv_ext, "registry": registry}
+# What is asked after the import. It may start the CUDA driver, and a process that did cannot be forked any more.
+ASKED = {"torch": torch_facts, "mmcv.ops": mmcv_ops}
 
 
 def look(step):
     if step in STEPS:
         return STEPS[step]()
     module = importlib.import_module(step)
-    if step == "torch":
-        return torch_facts(module)
     file = getattr(module, "__file__", None)
     return {"file": file} if file else {}
 
@@ -126,36 +130,87 @@ def damaged_bytecode(error):
     return None
 
 
+def described(error):
+    """What is said of a failure."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    binary, bytecode, named = unloaded_binary(error), damaged_bytecode(error), getattr(error, "name", None)
+    data = {"missing": str(named)} if named and not binary else {}
+    if bytecode:
+        data["bytecode"] = bytecode
+    files += [file for file in (binary, bytecode) if file]
+    said = {"error": type(error).__name__, "message": str(error)[:2000], "files": files, "data": data}
+    return dict(said, status="error")
+
+
+def attempt(work):
+    try:
+        return {"status": "ok", "data": work()}
+    except BaseException as error:
+        return described(error)
+
+
+def take(step, say, aside):
+    """Take a step, its question by way of `aside`, and say what came of it; whether it ended well."""
+    say({"start": step})
+    start = time.time()
+
+    def report(document):
+        say(dict(document, module=step, duration_ms=(time.time() - start) * 1000))
+        return document["status"] == "ok"
+
+    document = attempt(lambda: look(step))
+    if document["status"] == "ok" and step in ASKED:
+        return aside(lambda: report(attempt(ASKED[step])))
+    return report(document)
+
+
+def straight(steps, say):
+    """Take the steps up to the first that fails."""
+    return all(take(step, say, lambda ask: ask()) for step in steps)
+
+
+def forking(steps, say):
+    """Take every step, each in a fork of the process in which those before it went well."""
+    for step in steps:
+        child = os.fork()
+        if child:
+            if ended_well(child):  # it took the rest, too
+                break
+        elif not take(step, say, in_fork):
+            os._exit(FAILED)
+    return True
+
+
+def in_fork(work):
+    """Do `work` in a fork; whether it was content."""
+    child = os.fork()
+    if not child:
+        os._exit(WELL if work() else FAILED)
+    return ended_well(child)
+
+
+def ended_well(child):
+    """Whether a fork came to the end of its work, and well. When it died so does this process, in the same way."""
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        faulthandler.disable()  # it has said where
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    if os.WEXITSTATUS(status) not in (WELL, FAILED):
+        os._exit(os.WEXITSTATUS(status))
+    return os.WEXITSTATUS(status) == WELL
+
+
 def main():
-    mark, steps = sys.argv[1], sys.argv[2:]
+    mark, way, steps = sys.argv[1], sys.argv[2], sys.argv[3:]
     faulthandler.enable(file=sys.stdout, all_threads=False)  # a crash says where it was, too
 
     def say(document):
         sys.stdout.write("\n%s %s\n" % (mark, json.dumps(document)))
         sys.stdout.flush()
 
-    for step in steps:
-        say({"start": step})
-        start = time.time()
-        try:
-            data = look(step)
-        except BaseException as error:
-            document = {"module": step, "status": "error", "error": type(error).__name__, "message": str(error)[:2000]}
-            document["files"] = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-            binary = unloaded_binary(error)
-            named = getattr(error, "name", None)
-            document["data"] = {"missing": str(named)} if named and not binary else {}
-            document["files"] += [binary] if binary else []
-            bytecode = damaged_bytecode(error)
-            if bytecode:
-                document["files"].append(bytecode)
-                document["data"]["bytecode"] = bytecode
-            document["duration_ms"] = (time.time() - start) * 1000
-            say(document)
-            os._exit(1)
-        say({"module": step, "status": "ok", "data": data, "duration_ms": (time.time() - start) * 1000})
+    well = {"straight": straight, "forking": forking}[way](steps, say)
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(WELL if well else FAILED)
 
 
 main()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Optional
 
 import msgspec
@@ -123,11 +125,13 @@ def run_bench(
     picture: Optional[str] = None,
     deadline: float = 300.0,
     env: Optional[Mapping[str, str]] = None,
+    together: bool = False,
 ) -> tuple[Bench, ...]:
     """Run each of `models` (or the one of `config`) in a process of its own by the interpreter `python`.
 
-    `deadline` is in seconds and for each model. `runs` is how many inferences are timed. Whatever happens inside is a
-    Bench, with `ok` False and a `reason`; UsageError is raised for a wrong argument or an unusable file of the user's.
+    `deadline` is in seconds and for each model. `runs` is how many inferences are timed. The processes run one after
+    the other; `together` they import side by side and take turns from there on. Whatever happens inside is a Bench,
+    with `ok` False and a `reason`; UsageError is raised for a wrong argument or an unusable file of the user's.
     """
     weights = check_input(
         models=models,
@@ -138,32 +142,53 @@ def run_bench(
         runs=runs,
         picture=picture,
     )
-    results = []
-    for name in ("",) if config is not None else models:
-        expected = None if config or checkpoint or image else reference().models[name]
-        job = Job(
+    names = ("",) if config is not None else tuple(models)
+    jobs = {
+        name: Job(
             config=str(Path(config).resolve()) if config else reference().models[name].config,
             checkpoint=_absolute(checkpoint),
             image=_absolute(image),
-            picture=_absolute(picture_of(picture, name, several=config is None and len(models) > 1)),
+            picture=_absolute(picture_of(picture, name, several=len(names) > 1)),
             runs=runs,
         )
-        completed = _ask(python, {"device": device, "model": msgspec.to_builtins(job)}, deadline, env)
-        results.append(judge(completed, Path(job.config).stem, weights, expected, deadline))
-    return tuple(results)
+        for name in names
+    }
+    if together and os.name == "posix":
+        with NamedTemporaryFile(prefix="mmdoctor-turn-") as turn:
+            asked = [
+                system.Background(_ask, python, _request(device, job, turn.name), deadline, env)
+                for job in jobs.values()
+            ]
+            answers = [answer.result() for answer in asked]
+    else:
+        answers = [_ask(python, _request(device, job), deadline, env) for job in jobs.values()]
+    return tuple(
+        judge(
+            completed,
+            Path(job.config).stem,
+            weights,
+            None if config or checkpoint or image else reference().models[name],
+            deadline,
+        )
+        for (name, job), completed in zip(jobs.items(), answers)
+    )
 
 
 def run_ops(
     python: str, deadline: float = OPS_DEADLINE, *, device: str = "auto", env: Optional[Mapping[str, str]] = None
 ) -> tuple[OpCheck, ...]:
     """Run the golden mmcv ops alone, by the interpreter `python`, for at most `deadline` seconds. Never raises."""
-    completed = _ask(python, {"device": device, "model": None}, deadline, env)
+    completed = _ask(python, _request(device, None), deadline, env)
     answer = parse(completed.stdout)
     problem = ended_badly(completed, answer, deadline)
     checks = judge_ops(answer.ops) if answer is not None and answer.ops else ()
     if problem is None:
         return checks
     return (*checks, OpCheck(op="mmcv.ops", ok=False, max_abs_error=None, tolerance=0.0, message=problem))
+
+
+def _request(device: str, job: Optional[Job], turn: Optional[str] = None) -> object:
+    return {"device": device, "model": msgspec.to_builtins(job), "turn": turn}
 
 
 def _ask(python: str, request: object, deadline: float, env: Optional[Mapping[str, str]]) -> Completed:

@@ -4,7 +4,8 @@ Reads one JSON request from standard input and writes one line to standard outpu
 the libraries print goes to standard error. Python 3.7 syntax; imports nothing of mmdoctor.
 
 Request: `device` (auto, cpu or cuda) and `model`, null for the ops alone, else `config` (a path, or relative to the
-configs inside the mmpose wheel), `checkpoint`, `image` and `picture` (paths or null), `runs`. Answer: what was seen,
+configs inside the mmpose wheel), `checkpoint`, `image` and `picture` (paths or null), `runs`. `turn` is null or a file:
+whoever has it locked works, the others have imported all and wait. Answer: what was seen,
 never a verdict; `error` is the exception that ended it, and its `input` says whether a file that the user named is to
 blame. Times are milliseconds, sizes bytes.
 """
@@ -422,7 +423,20 @@ def rss_peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def take_turn(file):
+    """Import what the work needs, then wait until nobody else works; the end of the process passes the turn on."""
+    import fcntl
+
+    import mmcv.ops  # noqa: F401
+    import mmpose.apis  # noqa: F401
+
+    turn = open(file)  # noqa: SIM115
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    return turn
+
+
 def look(request, answer):
+    turn = request["turn"] and take_turn(request["turn"])  # noqa: F841  held until the process ends
     device = answer["device"] = pick_device(request["device"])
     answer["ops"] = run_ops(device)
     if request["model"] is not None:
