@@ -11,7 +11,7 @@ DEMO := .demo/env
 export MMDOCTOR_CACHE ?= $(CURDIR)/.mmdoctor/cache
 export MMDOCTOR_TEST_ENV ?= $(CURDIR)/$(DEMO)
 
-.PHONY: help install provision demo test test-fast test-real evidence lint bench wheel docs clean
+.PHONY: help install provision demo test test-fast test-real evidence lint bench bench-resolve wheel docs clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,12 +50,15 @@ lint: install ## ruff, mypy --strict, the matrix
 	$(BIN)/mypy
 	$(BIN)/mmdoctor matrix lint
 
-docs: install ## write docs/checks.md and the JSON Schemas from the code
+docs: install ## write docs/{checks,causes,matrix}.md and the JSON Schemas from code and matrix
 	$(BIN)/python tools/docs.py
 	$(BIN)/python tools/schemas.py
 
 bench: install ## times of check and fix against what users run today
 	$(BIN)/python benchmarks/speed.py --env $(DEMO) --runs 5
+
+bench-resolve: install ## times of the resolver: the matrix, one machine, three thousand
+	$(BIN)/python benchmarks/resolve.py
 
 wheel: install ## build the wheel
 	$(BIN)/uv build --wheel

@@ -47,6 +47,15 @@ LIBGL = "libGL.so.1: cannot open shared object file: No such file or directory"
 SYMBOL = "/env/mmcv/_ext.cpython-311-x86_64-linux-gnu.so: undefined symbol: _ZN2at4_ops10zeros_like4callERKNS_6TensorE"
 SIZE = "numpy.dtype size changed, may indicate binary incompatibility. Expected 96 from C header, got 88 from PyObject"
 MISMATCH = "driver/library version mismatch: the loaded kernel module is 535.1; a reboot loads the matching module"
+# The maintained fork in the place of OpenMMLab's own.
+FORK = {
+    "mmcv": None,
+    "mmengine": None,
+    "mmdet": None,
+    "onedl-mmcv": "2.3.6",
+    "onedl-mmengine": "0.10.12",
+    "onedl-mmdetection": "3.5.1",
+}
 
 
 class Case(NamedTuple):
@@ -138,7 +147,7 @@ def unowned(facts: Facts, name: str) -> Facts:
     return on_target(packages(facts, {name: None}), modules=(name,))
 
 
-def extension(facts: Facts, **fields: str) -> Facts:
+def extension(facts: Facts, **fields: Any) -> Facts:
     assert facts.extension is not None
     return replace(facts, extension=replace(facts.extension, **fields))
 
@@ -346,7 +355,20 @@ CASES = (
         "mmcv-cpu-build",
         lambda f: import_of(f, "mmcv.ops", "ok", data={"nms_cuda": "nms_impl: no implementation for device cuda"}),
     ),
+    Case(
+        "MCV003", "fail", "mmcv-cpu-build", lambda f: quick(with_gpu(extension(f, has_cuda_code=False), "7.5", "535.1"))
+    ),
+    Case("MCV001", "fail", "mmcv-and-full-both", lambda f: packages(f, {"onedl-mmcv": "2.3.6"})),
+    Case("MCV001", "ok", None, lambda f: packages(f, {"mmcv": None, "onedl-mmcv": "2.3.6"})),
     Case("MCV004", "ok", None, healthy),
+    Case("MCV004", "fail", "mmcv-version-range", lambda f: packages(f, {"mmcv": None, "onedl-mmcv": "2.3.6"})),
+    Case("MCV004", "ok", None, lambda f: packages(f, FORK)),
+    Case("MML005", "ok", None, healthy),
+    Case("MML005", "ok", None, lambda f: packages(f, FORK)),
+    Case("MML005", "fail", "module-owned-twice", lambda f: packages(f, {"onedl-mmengine": "0.10.12"})),
+    Case("MML005", "fail", "module-owned-twice", lambda f: packages(f, {"onedl-mmdetection": "3.5.1"})),
+    Case("MML001", "ok", None, lambda f: packages(f, FORK)),
+    Case("MML002", "ok", None, lambda f: packages(f, FORK)),
     Case("MCV004", "fail", "mmcv-version-range", lambda f: packages(f, {"mmcv": "2.2.0"})),
     Case("MCV004", "fail", "mmlab-generation-mix", lambda f: packages(f, {"mmcv": None, "mmcv-full": "1.7.2"})),
     Case("MCV004", "fail", "mmcv-version-range", lambda f: packages(f, {"mmengine": "0.3.0"})),

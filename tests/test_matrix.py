@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mmdoctor.errors import DataError, UsageError
 from mmdoctor.matrix import dump_matrix, load_matrix, load_recipe, recipe_names
-from mmdoctor.matrix_lint import KEYS, lint_matrix
+from mmdoctor.matrix_lint import KEYS, PYTHONS, lint_matrix, located
 from mmdoctor.matrix_model import DriverRow, Matrix, MmcvWheelRow, OpenmmlabRow, TorchRow
 
 FILE = Path(__file__).parents[1] / "compat_matrix.yaml"
@@ -244,6 +244,98 @@ def test_lint_names_the_row(matrix, table, find, fields, message):
     assert any(fault.endswith(message) for fault in faults), faults
 
 
+LINES = [
+    ("torch", {"release": "2.1.2"}, {"glibc": "two"}, "torch 2.1.2: glibc: 'two' is not a version"),
+    ("torch", {"release": "2.1.2"}, {"python": ("3.9", "3.8")}, "torch 2.1.2: python: 3.9, 3.8 is not in order"),
+    ("torch", {"release": "2.1.2"}, {"python": ("3.8", "3.8")}, "torch 2.1.2: python: 3.8 twice"),
+    (
+        "torch",
+        {"release": "2.1.2"},
+        {"variants": ("cu121", "cpu")},
+        "torch 2.1.2: variants: cu121, cpu is not in order",
+    ),
+    ("torch", {"release": "2.1.2"}, {"source": ("T1", "T1")}, "torch 2.1.2: source 'T1' twice"),
+    (
+        "torch",
+        {"release": "2.15.0"},
+        {"torchvision": ("0.28.1",)},
+        "torchvision 0.28.1 is older than 0.29.2 of torch 2.14.1",
+    ),
+    ("torch", {"release": "2.15.0"}, {"cxx_std": 17}, "torch 2.15.0: cxx_std 17 goes back behind 20 of torch 2.14.1"),
+    ("torch", {"release": "2.15.0"}, {"numpy": "1"}, "torch 2.15.0: numpy 1 goes back behind 2 of torch 2.14.1"),
+    (
+        "torch",
+        {"release": "2.15.0"},
+        {"weights_only": False},
+        "weights_only False goes back behind True of torch 2.14.1",
+    ),
+    ("torch", {"release": "2.15.0"}, {"cxx11_abi": False}, "cxx11_abi False goes back behind True of torch 2.14.1"),
+    ("torch", {"release": "2.15.0"}, dict.fromkeys(PYTHONS, ()), "torch 2.15.0: has no wheel at all"),
+    (
+        "torch",
+        {"release": "2.15.0"},
+        {"pypi_cuda_aarch64": "13.9"},
+        "torch 2.15.0: the PyPI wheel's CUDA 13.9 is not among its variants",
+    ),
+    ("mmcv", {"package": "mmcv", "version": "2.1.0"}, {"sdist_sha256": "d387"}, "'d387' is not 64 hexadecimal digits"),
+    ("mmcv_wheels", {**WHEEL}, {"versions": ("2.2.0", "2.1.0")}, "versions: 2.2.0, 2.1.0 is not in order"),
+    ("mmcv_wheels", {**WHEEL}, {"python": {"2.1.0": ("3.11", "3.8")}}, "python: 3.11, 3.8 is not in order"),
+    ("numpy", {"series": "2.5"}, {"last": "2.4.9"}, "numpy 2.5: 2.4.9 and API 2 are not of this series"),
+    (
+        "binaries",
+        {"package": "xtcocotools", "version": "1.14.3"},
+        {"python": ("3.8", "3.7")},
+        "3.8, 3.7 is not in order",
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "find", "fields", "message"), LINES, ids=[fault[3] for fault in LINES])
+def test_lint_names_file_and_line(matrix, table, find, fields, message):
+    wrong = changed(matrix, table, find, **fields)
+    text = dump_matrix(wrong)
+    (fault,) = (f for f in located(lint_matrix(wrong, text), wrong, text, "m.yaml") if f.endswith(message))
+    file, line, _ = fault.split(":", 2)
+    row = text.splitlines()[int(line) - 1]
+    assert file == "m.yaml"
+    assert row.startswith("- {")
+    key = {**find, **fields}[KEYS[table][-1]] if KEYS[table][-1] in find else next(iter(find.values()))
+    assert f'"{key}"' in row
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"read_on": "20.11.2026"}, "read_on: '20.11.2026' is not a date as in 2026-11-20"),
+        ({"torch_index": "https://download.pytorch.org/whl"}, "torch_index: expected an address with {variant}"),
+        (
+            {"openmmlab_index": "/mnt/{variant}/{torch}"},
+            "openmmlab_index: expected an address with {torch} and {variant}",
+        ),
+    ],
+)
+def test_lint_of_the_head(matrix, fields, message):
+    wrong = msgspec.structs.replace(matrix, **fields)
+    text = dump_matrix(wrong)
+    (fault,) = located(lint_matrix(wrong, text), wrong, text, "m.yaml")
+    _, line, said = fault.split(":", 2)
+    assert said.strip() == message
+    assert text.splitlines()[int(line) - 1].startswith(next(iter(fields)))
+
+
+def test_lint_of_sources_out_of_order(matrix):
+    wrong = msgspec.structs.replace(matrix, sources=dict(reversed(matrix.sources.items())))
+    text = dump_matrix(wrong)
+    (fault,) = located(lint_matrix(wrong, text), wrong, text, "m.yaml")
+    assert fault == f"m.yaml:{text.splitlines().index('sources:') + 1}: sources: not in order"
+
+
+def test_lint_of_another_form_names_its_line(matrix, text):
+    other = text.replace('read_on: "', 'read_on:  "')
+    (fault,) = located(lint_matrix(matrix, other), matrix, other, "m.yaml")
+    assert fault.startswith("m.yaml:5: line 5 is not in canonical form; expected: read_on: ")
+
+
 def test_lint_of_a_source_that_nothing_uses(matrix):
     wrong = msgspec.structs.replace(matrix, sources={**matrix.sources, "Z1": "a book"})
     assert lint_matrix(wrong, dump_matrix(wrong)) == ("sources Z1: no row uses it",)
@@ -284,7 +376,9 @@ def test_wheel_facts(matrix):
     (row,) = wheels(matrix, package="mmcv", os="linux", variant="cu121", torch="2.1")
     assert "2.1.0" in row.versions
     assert row.python["2.1.0"] == ("3.8", "3.9", "3.10", "3.11")
-    assert {row.torch for row in matrix.mmcv_wheels} & {"2.5", "2.6", "2.7", "2.14"} == set()
+    own = {row.torch for row in matrix.mmcv_wheels if row.package != "onedl-mmcv"}
+    assert own & {"2.5", "2.6", "2.7", "2.14"} == set()
+    assert {"2.5", "2.8", "2.10"} < {row.torch for row in matrix.mmcv_wheels} - own
     assert all("2.1.0" not in row.versions for row in matrix.mmcv_wheels if row.torch in ("2.2", "2.3", "2.4"))
 
 

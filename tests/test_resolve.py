@@ -53,6 +53,13 @@ def stack_of(resolution: Resolution) -> Stack:
     return resolution.stack
 
 
+def said(resolution: Resolution) -> set[tuple[str, str]]:
+    """The minimal set of constraints: who set each, and what it says."""
+    assert resolution.stack is None
+    assert resolution.conflict is not None
+    return {(constraint.who, constraint.says) for constraint in resolution.core}
+
+
 def rejections(resolution: Resolution, fact: str) -> list[str]:
     return [rejection.candidate for rejection in resolution.rejected if rejection.fact == fact]
 
@@ -183,11 +190,15 @@ def test_pose_service_gets_exactly_its_pins(machine: Machine, matrix: Matrix) ->
 
 
 def test_padel_service_names_the_pin_and_the_python(machine: Machine, matrix: Matrix) -> None:
-    conflict = resolve(new_environment(machine("healthy-cpu")), matrix, ask("padel-service")).conflict
+    resolution = resolve(new_environment(machine("healthy-cpu")), matrix, ask("padel-service"))
+    conflict = resolution.conflict
     assert conflict is not None
-    assert "padel-service wants numpy==1.21.6" in conflict
+    assert conflict.startswith("recipe padel-service's numpy==1.21.6 and Python 3.11.7 exclude each other: ")
     assert "there is no wheel for this Python, wanted Python 3.7, 3.8, 3.9, 3.10, seen 3.11.7" in conflict
-    assert "with Python 3.10 in place of 3.11.7, torch 2.0.1" in conflict
+    assert [(way.how, way.stack.torch.version) for way in resolution.nearest] == [
+        ("without recipe padel-service's numpy==1.21.6", "2.0.1"),
+        ("with Python 3.10", "2.0.1"),
+    ]
 
 
 def test_padel_service_on_its_own_python(machine: Machine, matrix: Matrix) -> None:
@@ -212,14 +223,15 @@ def test_mmpose_0_takes_the_prebuilt_mmcv_full(machine: Machine, matrix: Matrix)
 
 def test_a_recipe_is_for_its_python_and_driver(machine: Machine, matrix: Matrix) -> None:
     wrong = pretend(machine("healthy-cpu"), ("python=3.11", "driver=535.104.05", "gpu=7.5"))
-    conflict = resolve(wrong, matrix, ask("hoof-training")).conflict
-    assert conflict is not None
-    assert "hoof-training is for python ==3.10.*" in conflict
-    assert "with Python 3.10 in place of 3.11.0" in conflict
+    resolution = resolve(wrong, matrix, ask("hoof-training"))
+    assert said(resolution) == {("recipe hoof-training", "python ==3.10.*"), ("this machine", "Python 3.11.0")}
+    assert [way.how for way in resolution.nearest] == [
+        "without recipe hoof-training's python ==3.10.*",
+        "with Python 3.10",
+    ]
     old = pretend(machine("healthy-cpu"), ("python=3.10", "driver=470.256.02", "gpu=7.5"))
     resolution = resolve(old, matrix, ask("hoof-training"))
-    assert resolution.conflict is not None
-    assert "driver 470.256.02 is too old" in resolution.conflict
+    assert resolution.nearest[0].how == "with a newer driver"
     assert rejections(resolution, "driver") == ["driver 470.256.02"]
 
 
@@ -293,25 +305,26 @@ def test_macos_knows_no_cuda(name: str, machine: Machine, matrix: Matrix) -> Non
     stack = stack_of(resolve(facts, matrix, ask()))
     assert (stack.torch.variant, stack.torch.index, stack.mmcv.artefact.kind) == ("cpu", "pypi", "build")
     asked = resolve(facts, matrix, ask(torch_variants=("cu121",)))
-    assert asked.stack is None
-    assert asked.conflict is not None
-    assert "--torch-variant cu121 excludes every stack" in asked.conflict
+    assert said(asked) == {("you", "--torch-variant cu121"), ("this machine", f"macos on {name}")}
 
 
 def test_without_a_compiler(machine: Machine, matrix: Matrix) -> None:
     facts = new_environment(machine("healthy-cpu"), reachable=True)
     facts = replace(facts, toolchain=replace(facts.toolchain, gcc=None))
     assert stack_of(resolve(facts, matrix, ask())).mmcv.artefact.kind == "wheel"
-    conflict = resolve(indexes(facts, False), matrix, ask()).conflict
-    assert conflict is not None
-    assert "there is no C++ compiler" in conflict
-    assert "index.html does not answer" in conflict
+    resolution = resolve(indexes(facts, False), matrix, ask())
+    assert {text.rpartition("/")[2] for _, text in said(resolution)} == {
+        "no C++ compiler",
+        "index.html does not answer (no answer)",
+    }
+    assert resolution.nearest[0].how.endswith("index.html answers")
+    assert resolution.nearest[1].how == "with a C++ compiler"
 
 
 def test_a_c_library_other_than_glibc_has_no_wheels(machine: Machine, matrix: Matrix) -> None:
     conflict = resolve(on_host(new_environment(machine("healthy-cpu")), glibc=None), matrix, ask()).conflict
     assert conflict is not None
-    assert conflict.startswith("the C library is not glibc")
+    assert conflict.startswith("a C library other than glibc excludes every stack")
 
 
 def test_an_old_glibc_gets_an_older_torch(machine: Machine, matrix: Matrix) -> None:
@@ -330,43 +343,58 @@ def test_no_build(machine: Machine, matrix: Matrix) -> None:
     assert stack.mmcv.artefact.kind == stack.xtcocotools.artefact.kind == "wheel"
     resolution = resolve(indexes(facts, False), matrix, ask(allow_build=False))
     assert resolution.stack is None
-    assert resolution.conflict is not None
-    assert "--no-build excludes every stack; without it torch 2.1.2" in resolution.conflict
+    assert {who for who, _ in said(resolution)} == {"you", "this machine"}
+    assert (resolution.nearest[0].how, resolution.nearest[0].stack.torch.version) == ("without --no-build", "2.1.2")
 
 
 @pytest.mark.parametrize(
-    ("pins", "why"),
+    ("pins", "start", "why"),
     [
-        ({"mmcv": "2.2.0"}, "mmdet asserts it at import, wanted mmcv >=2.0.0rc4,<2.2.0, seen 2.2.0"),
-        ({"numpy": "1.21.6"}, "there is no wheel for this Python, wanted Python 3.7, 3.8, 3.9, 3.10, seen 3.11.7"),
-        ({"numpy": "2.4.6", "torch": "2.1.2"}, "cannot take arrays of NumPy 2"),
-        ({"mmcv": "2.0.1", "torch": "2.13.0"}, "its source does not compile against this torch"),
-        ({"setuptools": "82.0.0"}, "wanted setuptools <82, seen 82.0.0"),
-        ({"mmcv-full": "1.7.2"}, "both own one folder"),
-        ({"opencv-contrib-python": "4.8.1.78"}, "both own one folder"),
-        ({"xtcocotools": "1.10"}, "wanted xtcocotools >=1.12, seen 1.10"),
-        ({"numpy": "1.99.0"}, "wanted a known series, seen 1.99.0"),
-        ({"torch": "1.0.0"}, "without it torch 2.1.2"),
+        (
+            {"mmcv": "2.2.0"},
+            "your pin mmcv==2.2.0 and recipe rtmpose's mm",
+            "mmdet asserts it at import, wanted mmcv >=2.0.0rc4,<2.2.0, seen 2.2.0",
+        ),
+        (
+            {"numpy": "1.21.6"},
+            "your pin numpy==1.21.6 and Python 3.11.7 exclude each other",
+            "there is no wheel for this Python, wanted Python 3.7, 3.8, 3.9, 3.10, seen 3.11.7",
+        ),
+        (
+            {"numpy": "2.4.6", "torch": "2.1.2"},
+            "your pin numpy==2.4.6 and your pin torch==2.1.2 exclude each other",
+            "cannot take arrays of NumPy 2",
+        ),
+        (
+            {"mmcv": "2.0.1", "torch": "2.13.0"},
+            "your pin mmcv==2.0.1 and your pin torch==2.13.0 exclude each other",
+            "its source does not compile against this torch",
+        ),
+        ({"setuptools": "82.0.0"}, "your pin setuptools==82.0.0 excludes", "wanted setuptools <82, seen 82.0.0"),
+        ({"mmcv-full": "1.7.2"}, "your pin mmcv-full==1.7.2 excludes", "both own one folder"),
+        ({"opencv-contrib-python": "4.8.1.78"}, "your pin opencv-contrib-python==4.8.1.78", "both own one folder"),
+        ({"xtcocotools": "1.10"}, "your pin xtcocotools==1.10", "wanted xtcocotools >=1.12, seen 1.10"),
+        ({"numpy": "1.99.0"}, "your pin numpy==1.99.0 excludes", "wanted a known series, seen 1.99.0"),
+        ({"torch": "1.0.0"}, "your pin torch==1.0.0 excludes", "no torch that is known is ==1.0.0"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_a_pin_that_cannot_hold_is_unsatisfiable(
-    pins: dict[str, str], why: str, machine: Machine, matrix: Matrix
+    pins: dict[str, str], start: str, why: str, machine: Machine, matrix: Matrix
 ) -> None:
     resolution = resolve(new_environment(machine("healthy-cpu")), matrix, ask(pins=pins))
     assert (resolution.stack, resolution.changes) == (None, ())
     assert resolution.conflict is not None
-    name, version = next(iter(pins.items()))
-    assert resolution.conflict.startswith(f"your pin {name}=={version} excludes every stack")
+    assert resolution.conflict.startswith(start)
     assert why in resolution.conflict
+    name, version = next(iter(pins.items()))
+    assert ("you", f"{name}=={version}") in said(resolution)
 
 
 def test_a_pin_does_not_replace_the_recipes_word(machine: Machine, matrix: Matrix) -> None:
     facts = new_environment(machine("healthy-cpu"), "3.9.2")
-    conflict = resolve(facts, matrix, ask("padel-service", pins={"numpy": "1.26.4"})).conflict
-    assert conflict is not None
-    assert "your pin numpy==1.26.4 excludes every stack" in conflict
-    assert "recipe padel-service wants numpy==1.21.6" in conflict
+    resolution = resolve(facts, matrix, ask("padel-service", pins={"numpy": "1.26.4"}))
+    assert said(resolution) == {("you", "numpy==1.26.4"), ("recipe padel-service", "numpy==1.21.6")}
 
 
 def test_pins_hold(machine: Machine, matrix: Matrix) -> None:
@@ -444,12 +472,20 @@ def test_a_setuptools_without_pkg_resources_goes(machine: Machine, matrix: Matri
 
 
 def test_requirements_of_others_count(machine: Machine, matrix: Matrix) -> None:
-    """A package outside the stack that wants NumPy 2 keeps NumPy 2, even at the price of another torch."""
+    """A package of a folder that wants NumPy 2 keeps NumPy 2, even at the price of another torch; one of an index moves
+    itself, which is a change like any other."""
     facts = machine("natural-breakage")
-    facts = distribution(facts, "tqdm", requires=("numpy>=2",))
+    free = distribution(facts, "tqdm", requires=("numpy>=2",))
+    facts = distribution(free, "tqdm", direct=True)
     assert stack_of(resolve(facts, matrix, ask())).numpy == "2.4.6"
     pinned = resolve(facts, matrix, ask(pins={"numpy": "1.26.4"}))
     assert any("requirements of your other packages" in text for text in pinned.assumptions)
+    moved = cheapest(Situation(free, matrix, ask(pins={"numpy": "1.26.4"})))
+    bound = cheapest(Situation(facts, matrix, ask(pins={"numpy": "1.26.4"})))
+    assert moved is not None
+    assert bound is not None
+    assert (moved.weight.others_broken, bound.weight.others_broken) == (0, 1)
+    assert moved.weight.changes == bound.weight.changes + 1
     elsewhere = distribution(facts, "tqdm", requires=("numpy>=2; sys_platform == 'win32'",))
     before = len(pinned.assumptions)
     assert len(resolve(elsewhere, matrix, ask(pins={"numpy": "1.26.4"})).assumptions) <= before
@@ -688,8 +724,9 @@ def test_without_a_stack_there_is_a_sentence(facts: Facts, request: Request) -> 
 def test_a_recipe_that_nothing_satisfies_is_explained(machine: Machine, matrix: Matrix) -> None:
     recipe = Recipe(name="mine", title="", source="", packages={"mmpose": "==9.9", "torch": "==9.9"})
     resolution = resolve(machine("healthy-cpu"), matrix, Request(recipe=recipe))
-    assert resolution.conflict is not None
-    assert resolution.conflict.startswith("no stack satisfies")
+    assert said(resolution) <= {("recipe mine", "mmpose==9.9"), ("recipe mine", "torch==9.9")}
+    assert len(resolution.core) == 1
+    assert {constraint.says for constraint in resolution.nearest[0].gives} == {"mmpose==9.9", "torch==9.9"}
 
 
 def test_a_wheel_of_cpu_ops_is_no_answer_for_a_gpu(machine: Machine, matrix: Matrix) -> None:

@@ -16,9 +16,10 @@ import pytest
 from mmdoctor.errors import ApplyError, TryAgainError
 from mmdoctor.model import Build, Fixup
 from mmdoctor.probes.indexes import IndexConfig
-from mmdoctor.wheels.build import NINJA_STEP, first_error, unpack
+from mmdoctor.wheels.build import NINJA_STEP, build_key, first_error, unpack
 from mmdoctor.wheels.cache import PROOF, BuildKey, admit, cached_wheels, proofs
 from mmdoctor.wheels.fetch import fetch_sdist, links
+from tests.conftest import Machine
 
 KEY = BuildKey(
     package="mmcv",
@@ -92,6 +93,18 @@ def test_a_wheel_serves_where_what_it_is_bound_to_is_the_same(change: dict[str, 
     assert KEY.serves(msgspec.structs.replace(KEY, **change)) is serves
 
 
+@pytest.mark.parametrize("package", ["mmcv", "mmcv-full", "onedl-mmcv"])
+def test_every_mmcv_is_bound_to_torch_and_not_to_numpy(machine: Machine, package: str) -> None:
+    facts = machine("healthy-cpu")
+    asked = msgspec.structs.replace(build(FIXUP), package=package)
+    key = build_key(asked, facts.target, facts.host, "12.2.0", "0" * 64)
+    assert (key.torch, key.numpy) == ("2.1.2+cu121", "")
+    other = build_key(
+        msgspec.structs.replace(asked, package="xtcocotools"), facts.target, facts.host, "12.2.0", "0" * 64
+    )
+    assert (other.torch, other.numpy) == ("", facts.target.version("numpy"))
+
+
 def test_a_wheel_enters_whole_with_its_proof(tmp_path: Path) -> None:
     wheel = tmp_path / "mmcv-2.1.0-cp311-cp311-linux_x86_64.whl"
     wheel.write_bytes(b"content")
@@ -137,6 +150,19 @@ def test_fetch_by_hash(tmp_path: Path, sdist: Path, index: str) -> None:
     fetched = fetch_sdist(config, "thing", "1.0", right, tmp_path / "kept", offline=False)
     assert fetched.read_bytes() == sdist.read_bytes()
     assert fetch_sdist(IndexConfig(), "thing", "1.0", right, tmp_path / "kept", offline=True) == fetched
+
+
+@pytest.mark.parametrize("file", ["some-thing-1.0.tar.gz", "some_thing-1.0.tar.gz"])
+def test_fetch_knows_both_spellings_of_a_name(tmp_path: Path, sdist: Path, index: str, file: str) -> None:
+    """PEP 625 came after mmcv-full-1.7.2.tar.gz and before onedl_mmcv-2.3.6.tar.gz."""
+    folder = tmp_path / "index" / "some-thing"
+    folder.mkdir()
+    (folder / file).write_bytes(sdist.read_bytes())
+    (folder / "index.html").write_text(f'<a href="{file}">{file}</a>')
+    config = IndexConfig(index_url=index)
+    fetched = fetch_sdist(config, "some-thing", "1.0", None, tmp_path / "kept", offline=False)
+    assert fetched.name == file
+    assert fetch_sdist(IndexConfig(), "some-thing", "1.0", None, tmp_path / "kept", offline=True) == fetched
 
 
 def test_fetch_refuses_another_file(tmp_path: Path, index: str) -> None:

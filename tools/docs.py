@@ -1,4 +1,4 @@
-"""Writes docs/checks.md from the table of checks and docs/causes.md from the known failures.
+"""Writes docs/checks.md from the checks, docs/causes.md from the known failures, docs/matrix.md from the matrix.
 
     python tools/docs.py [--check]
 
@@ -13,8 +13,11 @@ import re
 import sys
 from pathlib import Path
 
+import matrix_page
+
 import mmdoctor
 from mmdoctor.checks import CHECKS
+from mmdoctor.matrix import load_matrix
 
 DOCS = Path(__file__).parents[1] / "docs"
 FAILURES = Path(mmdoctor.__file__).parent / "explain" / "failures.json"
@@ -56,7 +59,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     stale = []
-    for name, text in (("checks.md", checks()), ("causes.md", causes())):
+    pages = {"checks.md": checks(), "causes.md": causes(), "matrix.md": matrix_page.page(load_matrix())}
+    for name, text in pages.items():
         path = DOCS / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Bench, Explanation, Facts, Plan, Recipe, Report
+from mmdoctor.model import Bench, Explanation, Facts, Plan, Recipe, Report, Why
 
 FOLDER = Path(__file__).parents[1] / "src" / "mmdoctor" / "schemas"
 KINDS = {
@@ -27,6 +27,7 @@ KINDS = {
     "explanation": Explanation,
     "matrix": Matrix,
     "recipe": Recipe,
+    "why": Why,
 }
 
 

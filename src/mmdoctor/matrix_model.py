@@ -5,11 +5,15 @@ Every row carries `source`: keys of the file's `sources` table. Version lists an
 
 from __future__ import annotations
 
-from typing import Literal, Optional
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Literal, Optional
 
 from msgspec import field
 
 from mmdoctor.model import Value
+
+MmcvName = Literal["mmcv", "mmcv-full", "onedl-mmcv"]
 
 
 class Row(Value, frozen=True, kw_only=True):
@@ -18,7 +22,8 @@ class Row(Value, frozen=True, kw_only=True):
 
 class TorchRow(Row, frozen=True, kw_only=True):
     """One torch release. Python lists are the CPython minors that have a wheel; `pypi_cuda` is the build CUDA of the
-    Linux x86_64 wheel on PyPI, None for a CPU build; `numpy` is the C API generation the binary was built for."""
+    Linux x86_64 wheel on PyPI, None for a CPU build; `numpy` is the C API generation the binary was built for.
+    `withdrawn`, here and in other tables: why PyPI no longer hands the release out (yanked, or gone)."""
 
     release: str
     torchvision: tuple[str, ...]
@@ -37,6 +42,7 @@ class TorchRow(Row, frozen=True, kw_only=True):
     weights_only: bool
     setuptools: Optional[str]
     download_mb: Optional[int]
+    withdrawn: Optional[str] = None
 
 
 class ArchRow(Row, frozen=True, kw_only=True):
@@ -57,45 +63,75 @@ class DriverRow(Row, frozen=True, kw_only=True):
     windows: Optional[str]
 
 
+class ToolkitRow(Row, frozen=True, kw_only=True):
+    """The driver that came with the first release of one CUDA toolkit."""
+
+    cuda: str
+    linux: str
+    windows: Optional[str]
+
+
 class GpuRow(Row, frozen=True, kw_only=True):
-    """`runs_on_sass_of`: compute capabilities whose machine code also runs on this one."""
+    """`runs_on_sass_of`: compute capabilities whose machine code also runs on this one. `data_center`: the words that
+    name the data-centre GPUs of this capability, which cuda-compat packages are for."""
 
     compute_capability: str
     arch: str
     architecture: str
     runs_on_sass_of: tuple[str, ...]
+    data_center: tuple[str, ...] = ()
+
+
+class WheelSourceRow(Row, frozen=True, kw_only=True):
+    """An index of prebuilt mmcv wheels. `page` is its address for `--find-links`, with `{variant}`, `{torch}` (`2.1.0`)
+    and `{digits}` (`210`); `packages` are the distributions that it is the publisher's own index of, or that a
+    `community` builds, which counts only where the user names it to pip or uv (`probes/offers.py`). `glibc` is the
+    floor that its wheels' tags state, None where they state none that holds. `caveat`: what is to be known of it."""
+
+    name: str
+    page: str
+    packages: tuple[MmcvName, ...]
+    community: bool = False
+    glibc: Optional[str] = None
+    caveat: Optional[str] = None
 
 
 class MmcvWheelRow(Row, frozen=True, kw_only=True):
-    """Prebuilt wheels of the openmmlab index for one torch minor and variant. `python` None means not recorded per
-    wheel, then `wheel_python` of the mmcv release applies."""
+    """Prebuilt wheels of their publisher's index for one torch minor and variant. `python` None means not recorded per
+    wheel, then `wheel_python` of the mmcv release applies. `archs` are the compute capabilities that the CUDA ops of
+    all of them hold machine code for, empty where nobody looked."""
 
-    package: Literal["mmcv", "mmcv-full"]
+    package: MmcvName
     os: Literal["linux", "windows", "macos"]
     variant: str
     torch: str
     versions: tuple[str, ...]
     python: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    archs: tuple[str, ...] = ()
 
 
 class MmcvRow(Row, frozen=True, kw_only=True):
-    """One mmcv release as a source build. `torch`: range that compiles (with fix-ups), measured or documented."""
+    """One mmcv release as a source build. `torch`: range that compiles (with fix-ups), measured or documented.
+    `python`: what it declares (Requires-Python), None where that excludes none of the stack's."""
 
-    package: Literal["mmcv", "mmcv-full"]
+    package: MmcvName
     version: str
     sdist_sha256: Optional[str]
     torch: str
     build_minutes_2_cores: float
     wheel_python: tuple[str, ...]
+    python: Optional[str] = None
+    withdrawn: Optional[str] = None
 
 
 class OpenmmlabRow(Row, frozen=True, kw_only=True):
-    """One release of mmengine, mmdet, mmpose or mmpretrain. `mmcv` and `mmengine` are hard ranges (asserted at
-    import); `mim` are the soft ranges of the `[mim]` extra. `needs_mmdet`: imports fail without mmdet."""
+    """One release of mmengine, mmdet, mmpose or mmpretrain, or of a fork under their import names. `mmcv` and
+    `mmengine` are hard ranges (asserted at import); `mim` are the soft ranges of the `[mim]` extra. `needs_mmdet`:
+    imports fail without mmdet."""
 
-    project: Literal["mmengine", "mmdet", "mmpose", "mmpretrain"]
+    project: Literal["mmengine", "mmdet", "mmpose", "mmpretrain", "onedl-mmengine", "onedl-mmdetection"]
     version: str
-    mmcv_package: Optional[Literal["mmcv", "mmcv-full"]]
+    mmcv_package: Optional[MmcvName]
     mmcv: Optional[str]
     mmengine: Optional[str]
     mim: dict[str, str] = field(default_factory=dict)
@@ -103,15 +139,18 @@ class OpenmmlabRow(Row, frozen=True, kw_only=True):
     needs_mmdet: bool = False
     needs_ops: bool = False
     pkg_resources: bool = False
+    withdrawn: Optional[str] = None
 
 
 class NumpyRow(Row, frozen=True, kw_only=True):
-    """One NumPy series; `python` are the CPython minors that have a wheel of `last`."""
+    """One NumPy series; `python` are the CPython minors that have a wheel of `last`, `glibc` what its Linux wheels need
+    where that is more than manylinux2014's 2.17."""
 
     series: str
     last: str
     abi: Literal["1", "2"]
     python: tuple[str, ...]
+    glibc: Optional[str] = None
 
 
 class BinaryRow(Row, frozen=True, kw_only=True):
@@ -129,6 +168,7 @@ class BinaryRow(Row, frozen=True, kw_only=True):
     numpy: Optional[str]
     sdist_sha256: Optional[str] = None
     build_minutes: Optional[float] = None
+    withdrawn: Optional[str] = None
 
 
 class FixupRow(Row, frozen=True, kw_only=True):
@@ -152,16 +192,33 @@ class ToolRow(Row, frozen=True, kw_only=True):
     setuptools_pin: str
 
 
+class DocumentRow(Row, frozen=True, kw_only=True):
+    """What a document says goes together, and no package itself: `package` in `versions` with each of `needs`.
+    `says` is the verb of the sentence. Nothing follows from it; docs/matrix.md holds it against what was measured."""
+
+    package: str
+    versions: str
+    says: str
+    needs: dict[str, str]
+
+
 class StackRow(Row, frozen=True, kw_only=True):
-    """A stack that was really brought up. `numpy` is the exact version, `notes` what it took."""
+    """A stack that was brought up, or was not: evidence. `numpy` is the exact version, `notes` what was seen.
+
+    What `matrix verify` writes has a `machine` (what the evidence holds for; no name of it), `times` of each step
+    (seconds of wall clock and CPU), `load` (the highest load average meanwhile) and `artefacts` (file name → sha256).
+    A broken one has the `step` that failed, its first `error`, and the `roots` that the checks tie it to. `unmet` are
+    declared requirements that do not hold. The rows without a machine were measured by hand.
+    """
 
     torch: str
     build: str
     python: str
     torchvision: str
+    mmcv_package: Literal["mmcv", "mmcv-full", "onedl-mmcv"] = "mmcv"
     mmcv: str
     mmcv_artefact: Literal["wheel", "build"]
-    mmengine: str
+    mmengine: Optional[str]
     mmdet: Optional[str]
     mmpose: str
     numpy: str
@@ -169,8 +226,41 @@ class StackRow(Row, frozen=True, kw_only=True):
     xtcocotools_artefact: Literal["wheel", "build"]
     opencv: str
     outcome: Literal["works", "broken"]
+    step: Optional[str] = None
+    error: Optional[str] = None
+    roots: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
     date: str
     notes: str
+    machine: dict[str, str] = field(default_factory=dict)
+    times: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    load: Optional[float] = None
+    artefacts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def combination(self) -> tuple[Optional[str], ...]:
+        """What was combined, wherever and with whatever outcome."""
+        return (
+            self.torch,
+            self.build,
+            self.python,
+            self.torchvision,
+            self.mmcv_package,
+            self.mmcv,
+            self.mmcv_artefact,
+            self.mmengine,
+            self.mmdet,
+            self.mmpose,
+            self.numpy,
+            self.xtcocotools,
+            self.xtcocotools_artefact,
+            self.opencv,
+        )
+
+    @property
+    def id(self) -> str:
+        """Eight hexadecimal digits that name the combination."""
+        return sha256(repr(self.combination).encode()).hexdigest()[:8]
 
 
 class CompilerRow(Row, frozen=True, kw_only=True):
@@ -180,7 +270,14 @@ class CompilerRow(Row, frozen=True, kw_only=True):
     gcc_below: str
 
 
-class Matrix(Value, frozen=True, kw_only=True):
+class StandardRow(Row, frozen=True, kw_only=True):
+    """The oldest gcc that compiles this C++ standard as torch's headers use it."""
+
+    cxx_std: int
+    gcc: str
+
+
+class Matrix(Value, frozen=True, kw_only=True, dict=True):
     """`compat_matrix.yaml`, whole."""
 
     schema_version: str
@@ -191,13 +288,22 @@ class Matrix(Value, frozen=True, kw_only=True):
     torch: tuple[TorchRow, ...]
     archs: tuple[ArchRow, ...]
     drivers: tuple[DriverRow, ...]
+    toolkits: tuple[ToolkitRow, ...]
     gpus: tuple[GpuRow, ...]
     compilers: tuple[CompilerRow, ...]
+    standards: tuple[StandardRow, ...]
     mmcv: tuple[MmcvRow, ...]
+    wheel_sources: tuple[WheelSourceRow, ...]
     mmcv_wheels: tuple[MmcvWheelRow, ...]
     openmmlab: tuple[OpenmmlabRow, ...]
     numpy: tuple[NumpyRow, ...]
     binaries: tuple[BinaryRow, ...]
     tools: tuple[ToolRow, ...]
     fixups: tuple[FixupRow, ...]
+    documents: tuple[DocumentRow, ...] = ()
     stacks: tuple[StackRow, ...]
+
+    @cached_property
+    def answers(self) -> dict[Any, Any]:
+        """What `rules` remembers of this matrix; no part of its value."""
+        return {}

@@ -7,7 +7,7 @@ structs: they encode to JSON, decode with path-carrying errors, and their JSON S
 
 from __future__ import annotations
 
-from typing import Literal, Optional, Union
+from typing import Any, Literal, Optional, Union
 
 from msgspec import UNSET, Struct, UnsetType, field
 
@@ -257,15 +257,32 @@ class Extension(Value, frozen=True, kw_only=True):
     problem: Optional[Literal["unreadable", "cut-off", "foreign"]] = None
 
 
+class OfferedWheel(Value, frozen=True, kw_only=True):
+    """A wheel of mmcv in a place of the user's own. `version` has its local label, `platforms` are those of its file
+    name. A file name does not say what it was compiled for: `torch` (`2.1.2+cu121`, `2.1+cu121`) and `archs` (the
+    compute capabilities of its CUDA ops) are what its label, its address or a proof beside it says (`says`)."""
+
+    name: str
+    version: str
+    file: str
+    python_tag: str
+    platforms: tuple[str, ...]
+    torch: Optional[str] = None
+    archs: str = ""
+    says: Literal["its label", "its address", "its proof", None] = None
+
+
 class Index(Value, frozen=True, kw_only=True):
     """A place that artefacts come from; the address is redacted. `reachable` False carries a `reason`. `now` is the
-    server's clock as its answer's Date says, in seconds since 1970."""
+    server's clock as its answer's Date says, in seconds since 1970. `wheels`: what a place of the user's own
+    (find-links, a further index) offers of mmcv."""
 
-    name: Literal["pypi", "torch", "openmmlab"]
+    name: Literal["pypi", "torch", "openmmlab", "find-links", "extra-index"]
     url: str
     reachable: YesNo
     reason: Optional[str] = None
     now: Optional[float] = None
+    wheels: tuple[OfferedWheel, ...] = ()
 
 
 class CachedWheel(Value, frozen=True, kw_only=True):
@@ -482,7 +499,7 @@ class BinaryChoice(Value, frozen=True, kw_only=True):
 
 
 class MmcvChoice(Value, frozen=True, kw_only=True):
-    name: Literal["mmcv", "mmcv-full"]
+    name: Literal["mmcv", "mmcv-full", "onedl-mmcv"]
     version: str
     artefact: Artefact
 
@@ -510,13 +527,25 @@ class Stack(Value, frozen=True, kw_only=True):
 
 
 class Rejection(Value, frozen=True, kw_only=True):
-    """Why a candidate is out: the fact that speaks against it, what was wanted and what was seen."""
+    """Why a candidate is out: the fact that speaks against it, what was wanted and what was seen. `unlock`: what would
+    let it in (`driver ≥525.60.13`), None where nothing on the machine or in the request does. `source`: keys of the
+    matrix's sources that the rule rests on."""
 
     candidate: str
     fact: str
     wanted: str
     observed: str
     why: str
+    unlock: Optional[str] = None
+    source: tuple[str, ...] = ()
+
+
+class Constraint(Value, frozen=True, kw_only=True):
+    """One of the facts that together exclude every stack: `who` set it (`you`, `recipe NAME`, `this machine`), and what
+    it says."""
+
+    who: str
+    says: str
 
 
 class Cost(Value, frozen=True, kw_only=True):
@@ -535,8 +564,22 @@ class Change(Value, frozen=True, kw_only=True):
     why: str = ""
 
 
+class Nearest(Value, frozen=True, kw_only=True):
+    """A stack that there would be if some constraints gave way: which (`gives`), what that takes (`how`), the stack,
+    and what it costs then. `idle`: it leaves the GPU idle."""
+
+    gives: tuple[Constraint, ...]
+    how: str
+    stack: Stack
+    changes: tuple[Change, ...]
+    cost: Cost
+    idle: bool = False
+
+
 class Resolution(Value, frozen=True, kw_only=True):
-    """The chosen stack with all rejections; without a stack, `conflict` says in a sentence what excludes what."""
+    """The chosen stack with its rejections, the tightest first. Without a stack: `core` is a minimal set of
+    constraints that no stack satisfies together, `conflict` says it in a sentence, `nearest` are the ways out, the
+    cheapest first."""
 
     stack: Optional[Stack]
     changes: tuple[Change, ...]
@@ -544,6 +587,47 @@ class Resolution(Value, frozen=True, kw_only=True):
     assumptions: tuple[str, ...]
     cost: Cost
     conflict: Optional[str] = None
+    core: tuple[Constraint, ...] = ()
+    nearest: tuple[Nearest, ...] = ()
+
+
+class Source(Value, frozen=True, kw_only=True):
+    """What a place that wheels of mmcv come from says of one beside one torch (`2.6.0+cu124`)."""
+
+    torch: str
+    source: str
+    has: bool
+    says: str
+
+
+class Evidence(Value, frozen=True, kw_only=True):
+    """A measured stack that bears on a question: its versions by name, its outcome, and what was seen."""
+
+    outcome: Literal["works", "broken"]
+    date: str
+    versions: dict[str, str]
+    says: str
+
+
+class Why(Value, frozen=True, kw_only=True):
+    """What `mmdoctor matrix why` answers: whether the versions `asked` about go together on a machine, and why not.
+    `sources` are those that the rejections name, by key."""
+
+    schema_version: str = SCHEMA_VERSION
+    asked: dict[str, str]
+    machine: str
+    together: bool
+    stack: Optional[Stack]
+    cost: Cost
+    conflict: Optional[str]
+    core: tuple[Constraint, ...]
+    nearest: tuple[Nearest, ...]
+    wheels: tuple[Source, ...]
+    against: tuple[Rejection, ...]
+    measured: tuple[Evidence, ...]
+    assumptions: tuple[str, ...]
+    sources: dict[str, str]
+    pretended: tuple[str, ...] = ()
 
 
 class Rest(Value, frozen=True, kw_only=True):
@@ -623,6 +707,8 @@ class Plan(Value, frozen=True, kw_only=True):
     assumptions: tuple[str, ...]
     cost: Cost
     conflict: Optional[str] = None
+    core: tuple[Constraint, ...] = ()
+    nearest: tuple[Nearest, ...] = ()
     reasons: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
     manual: tuple[str, ...] = ()
@@ -673,3 +759,113 @@ class Explanation(Value, frozen=True, kw_only=True):
     schema_version: str = SCHEMA_VERSION
     causes: tuple[Cause, ...]
     versions: dict[str, str] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------------------------------------------- the matrix anew
+
+
+class Tried(Value, frozen=True, kw_only=True):
+    """One address that was asked for a page; `said` is why it is not gone by, None for the page that was."""
+
+    url: str
+    said: Optional[str] = None
+
+
+class Reading(Value, frozen=True, kw_only=True):
+    """One page that `matrix refresh` wants: the places that were asked in turn, and whether one had it."""
+
+    page: str
+    read: bool
+    tried: tuple[Tried, ...]
+
+
+class FieldChange(Value, frozen=True, kw_only=True):
+    """A field of a row; `old` is None in a new row."""
+
+    field: str
+    old: Any
+    new: Any
+
+
+class Difference(Value, frozen=True, kw_only=True):
+    """A row of the matrix that the indexes would have otherwise. `look` is what they do not tell: without changes the
+    row is not written until somebody finds it out."""
+
+    table: str
+    row: str
+    kind: Literal["new", "changed", "look"]
+    changes: tuple[FieldChange, ...]
+    look: tuple[str, ...]
+    url: str
+
+
+class Refresh(Value, frozen=True, kw_only=True):
+    """What `mmdoctor matrix refresh` answers. `matrix` is the file, `read_on` the day it was read before, `written`
+    whether the changes are in it now."""
+
+    schema_version: str = SCHEMA_VERSION
+    matrix: str
+    read_on: str
+    written: bool
+    differences: tuple[Difference, ...]
+    readings: tuple[Reading, ...]
+
+
+class TorchLine(Value, frozen=True, kw_only=True):
+    """One torch release of `matrix list`, with the Pythons and builds that run on the machine. `mmcv_wheels`: the mmcv
+    releases with a prebuilt wheel for one of them, by distribution. `works` and `broken` count the measured stacks with
+    it; without any it is *documented*."""
+
+    release: str
+    torchvision: tuple[str, ...]
+    python: tuple[str, ...]
+    builds: tuple[str, ...]
+    pypi: str
+    numpy: str
+    mmcv_wheels: dict[str, tuple[str, ...]]
+    evidence: Literal["measured", "documented"]
+    works: int
+    broken: int
+    withdrawn: Optional[str] = None
+
+
+class StackLine(Value, frozen=True, kw_only=True):
+    """One measured stack. The artefacts say whether a wheel was installed or compiled."""
+
+    id: str
+    torch: str
+    python: str
+    mmcv: str
+    mmcv_artefact: str
+    mmdet: Optional[str]
+    mmpose: str
+    numpy: str
+    xtcocotools: str
+    xtcocotools_artefact: str
+    opencv: str
+    outcome: str
+    date: str
+
+
+class LeftOut(Value, frozen=True, kw_only=True):
+    """How many torch releases or builds do not run on the machine by one fact, why the newest of them does not, and
+    what would let some of them in."""
+
+    fact: str
+    of: Literal["releases", "builds", "stacks"]
+    count: int
+    newest: str
+    why: str
+    unlock: tuple[str, ...] = ()
+
+
+class MatrixList(Value, frozen=True, kw_only=True):
+    """What `mmdoctor matrix list` answers: what the matrix has for a machine, newest first, and what was left out."""
+
+    schema_version: str = SCHEMA_VERSION
+    machine: str
+    pretended: tuple[str, ...]
+    read_on: str
+    torch: tuple[TorchLine, ...]
+    stacks: tuple[StackLine, ...]
+    left_out: tuple[LeftOut, ...]

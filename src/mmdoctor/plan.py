@@ -61,6 +61,8 @@ def plan(facts: Facts, matrix: Matrix, request: Request, resolution: Resolution,
         assumptions=(*resolution.assumptions, *rest.assumptions),
         cost=resolution.cost,
         conflict=resolution.conflict,
+        core=resolution.core,
+        nearest=resolution.nearest,
         forbidden=rest.forbidden,
         pretended=facts.pretended,
     )
@@ -126,6 +128,7 @@ def _missing_extras(facts: Facts, request: Request, stack: Stack) -> tuple[str, 
 
 
 def _parts(stack: Stack) -> dict[str, Optional[str]]:
+    family = rules.family_of(stack.mmcv.name)
     return {
         "torch": stack.torch.version,
         "torchvision": stack.torchvision,
@@ -133,8 +136,8 @@ def _parts(stack: Stack) -> dict[str, Optional[str]]:
         stack.opencv.name: stack.opencv.version,
         stack.mmcv.name: stack.mmcv.version,
         "xtcocotools": stack.xtcocotools.version,
-        "mmengine": stack.mmengine,
-        "mmdet": stack.mmdet,
+        family.mmengine: stack.mmengine,
+        family.mmdet: stack.mmdet,
         "mmpose": stack.mmpose,
         "setuptools": stack.setuptools,
     }
@@ -242,8 +245,11 @@ def _mmcv(facts: Facts, matrix: Matrix, stack: Stack, changed: set[str]) -> Opti
     verify = ("MCV001", "MCV002", "MCV003")
     artefact = mmcv.artefact
     if artefact.kind == "wheel":
-        where = ("--find-links", artefact.source, "--only-binary", mmcv.name, "--reinstall-package", mmcv.name)
-        step = Step(argv=(*UV, *where, *UNDER_CONSTRAINTS, f"{mmcv.name}=={mmcv.version}"), why=artefact.reason)
+        # What is no address lies in a place of the user's own, where the installer looks anyway.
+        where = ("--find-links", artefact.source) if "://" in artefact.source else ()
+        how = ("--only-binary", mmcv.name, "--reinstall-package", mmcv.name)
+        argv = (*UV, *where, *how, *UNDER_CONSTRAINTS, f"{mmcv.name}=={mmcv.version}")
+        step = Step(argv=argv, why=artefact.reason)
         return Stage(id="mmcv", title=f"{mmcv.name} {mmcv.version}, prebuilt wheel", steps=(step,), verify=verify)
     row = rules.mmcv_row(matrix, mmcv.name, mmcv.version)
     archs = rules.cuda_archs(facts, stack.torch.variant)
@@ -297,10 +303,11 @@ def _numpy_bound(matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[St
 
 
 def _openmmlab(request: Request, stack: Stack, changes: tuple[Change, ...], rest: Rest) -> Stage:
+    family = rules.family_of(stack.mmcv.name)
     parts = {
         stack.opencv.name: stack.opencv.version,
-        "mmengine": stack.mmengine,
-        "mmdet": stack.mmdet,
+        family.mmengine: stack.mmengine,
+        family.mmdet: stack.mmdet,
         "mmpose": stack.mmpose,
         "xtcocotools": stack.xtcocotools.version,
         stack.mmcv.name: stack.mmcv.version,
@@ -310,7 +317,7 @@ def _openmmlab(request: Request, stack: Stack, changes: tuple[Change, ...], rest
     # uv leaves bytecode to the first import: ten seconds more, and each time again where it cannot be written.
     # chumpy's setup.py imports pip, which an isolated build does not have (facts: chumpy_isolated_build).
     chumpy = ("--no-build-isolation-package", "chumpy") if _wants_chumpy(request) else ()
-    reinstall = again(changes, ["mmengine", "mmdet", "mmpose"])
+    reinstall = again(changes, [family.mmengine, family.mmdet, "mmpose"])
     options = ("--compile-bytecode", *chumpy, *reinstall, *UNDER_CONSTRAINTS)
     step = Step(argv=(*UV, *options, *names, *_extras(request, stack), *_moved(rest)), why=why)
     return Stage(

@@ -17,9 +17,11 @@ from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Stack, Stage, Step
 
 PIP = ("{python}", "-m", "pip", "install")
-# What mmcv 2.x and mmcv-full 1.x require at run time (source: requirements/runtime.txt at their tags; facts: O8).
+# What mmcv 2.x and mmcv-full 1.x require at run time (source: requirements/runtime.txt at their tags; facts: O8), and
+# what onedl-mmcv 2.3 does besides onedl-mmengine and OpenCV (its METADATA).
 MMCV_REQUIRES = ("addict", "packaging", "pillow", "pyyaml", "yapf")
-OURS = ("torch", "torchvision", "numpy", "xtcocotools", "mmengine", "mmdet", "mmpose", "chumpy", *rules.MMCV_NAMES)
+OURS = {"torch", "torchvision", "numpy", "xtcocotools", "mmpose", "chumpy", *rules.MMCV_NAMES}
+OURS |= rules.FAMILY_DISTRIBUTIONS
 WITHOUT_DEPENDENCIES = ("mmcv", "numpy-bound")
 
 
@@ -38,7 +40,8 @@ def for_pip(stages: tuple[Stage, ...], matrix: Matrix, stack: Stack) -> tuple[St
 
 def _requirements(matrix: Matrix, stack: Stack) -> Stage:
     names = set(MMCV_REQUIRES)
-    for project, version in (("mmengine", stack.mmengine), ("mmdet", stack.mmdet), ("mmpose", stack.mmpose)):
+    family = rules.family_of(stack.mmcv.name)
+    for project, version in ((family.mmengine, stack.mmengine), (family.mmdet, stack.mmdet), ("mmpose", stack.mmpose)):
         row = rules.mmlab_row(matrix, project, version) if version else None
         names.update(row.requires if row else ())
     kept = []
@@ -50,7 +53,7 @@ def _requirements(matrix: Matrix, stack: Stack) -> Stage:
     why = "what mmcv, mmengine, mmdet and mmpose require, less the stack itself and chumpy"
     steps = [Step(argv=(*PIP, "--constraint", "{constraints}", *kept), why=why)]
     if stack.mmengine:
-        alone = (*PIP, "--no-deps", f"mmengine=={stack.mmengine}")
+        alone = (*PIP, "--no-deps", f"{family.mmengine}=={stack.mmengine}")
         steps.append(Step(argv=alone, why="mmcv imports it; without the OpenCV that it names"))
     return Stage(id="requirements", title="what the packages require", steps=tuple(steps))
 

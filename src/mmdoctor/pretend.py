@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 from msgspec.structs import replace
 
 from mmdoctor.errors import UsageError
-from mmdoctor.model import Distribution, Facts, GpuDevice, Index, Target, Tool, TorchBuild, Unknown
+from mmdoctor.model import Distribution, Facts, GpuDevice, Index, Target, Tool, Toolchain, TorchBuild, Unknown
 
 VERSION = re.compile(r"^\d+(\.\d+)*(\+\w+)?$")
 INSTALLED = re.compile(r"^[\w.+!-]+$")
@@ -18,6 +18,8 @@ PYTHON = re.compile(r"^\d+\.\d+(\.\d+)?$")
 CAPABILITY = re.compile(r"^\d+\.\d$")
 # With one of these it is another machine, and what is reachable from here says nothing about it.
 MOVES_MACHINE = frozenset({"python", "os", "machine", "glibc", "driver", "gpu"})
+# With one of these it has another toolchain, too; another Python may be on this machine.
+MOVES_TOOLCHAIN = MOVES_MACHINE - {"python"}
 
 
 def _wrong(key: str, value: str, expected: str) -> UsageError:
@@ -88,7 +90,7 @@ def _memory(facts: Facts, size: int) -> Facts:
 
 
 def _driver(facts: Facts, driver: Optional[str]) -> Facts:
-    return replace(facts, gpu=replace(facts.gpu, driver=driver, source="pretended"))
+    return replace(facts, gpu=replace(facts.gpu, driver=driver, source="pretended", cuda_ceiling=None))
 
 
 def _gpu(facts: Facts, capabilities: tuple[str, ...]) -> Facts:
@@ -125,6 +127,14 @@ def _installed(facts: Facts, packages: dict[str, str]) -> Facts:
     return replace(facts, target=target, imports=(), quick=True, extension=None, smoke=())
 
 
+# Tools of which nobody knows whether they are there, nor their versions.
+SOMEBODYS = Toolchain(
+    nvcc=Tool(path="nvcc", version=Unknown(unknown="a pretended machine")),
+    gcc=Tool(path="gcc", version=Unknown(unknown="a pretended machine")),
+    ninja=None,
+    cuda_home=None,
+)
+
 # How each value is read, and what it changes; in the order in which they are laid over the facts.
 CHANGES: dict[str, tuple[Callable[[str, str], Any], Callable[[Facts, Any], Facts]]] = {
     "python": (_python_version, _python),
@@ -157,6 +167,8 @@ def pretend(facts: Facts, settings: tuple[str, ...]) -> Facts:
     The network of a machine that is not here is unknown: its indexes become an assumption.
     """
     values = read(settings)
+    if MOVES_TOOLCHAIN & values.keys():
+        facts = replace(facts, toolchain=SOMEBODYS)
     for key, (_, change) in CHANGES.items():
         if key in values:
             facts = change(facts, values[key])

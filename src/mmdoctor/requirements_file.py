@@ -9,7 +9,7 @@ from mmdoctor import rules
 from mmdoctor.errors import DataError, UsageError
 from mmdoctor.model import Recipe
 
-STACK = ("torch", "torchvision", "numpy", "xtcocotools", "mmengine", "mmdet", "mmpose", "setuptools")
+STACK = {"torch", "torchvision", "numpy", "xtcocotools", "mmpose", "setuptools", *rules.FAMILY_DISTRIBUTIONS}
 
 
 def recipe_of(path: Path) -> Recipe:

@@ -1,448 +1,391 @@
 """Chooses the stack: couples the candidates of each part and takes the cheapest whole. Pure and exact.
 
-The parts meet in few places (mmcv beside torch; mmdet and mmpose around mmcv; NumPy under torch), so each coupling is
-enumerated in full and nothing is pruned by guess.
+The parts meet in few places (mmcv beside torch; mmdet and mmpose around mmcv; NumPy under torch). Torch candidates are
+taken in the order of what they cost at least, and the search ends with the first that costs more than the best whole:
+whatever could have been cheaper was looked at, so it is the answer or it is among the rejections.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Callable, NamedTuple, Optional
-
-from msgspec.structs import replace
+from typing import NamedTuple, Optional, TypeVar
 
 from mmdoctor import rules
-from mmdoctor.candidates.mmcv import MmcvCandidate, mmcv_candidates
-from mmdoctor.candidates.numeric import NumericCandidate, numeric_candidates, opencv_stays
+from mmdoctor.candidates.mmcv import MmcvCandidate, mmcv_candidates, mmcv_rows
+from mmdoctor.candidates.numeric import NumericCandidate, numeric_candidates
 from mmdoctor.candidates.openmmlab import OpenmmlabCandidate, openmmlab_candidates
-from mmdoctor.candidates.situation import MEGABYTE, Situation
-from mmdoctor.candidates.torch import TorchCandidate, torch_candidates
-from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import (
-    BinaryChoice,
-    Change,
-    Cost,
-    Facts,
-    MmcvChoice,
-    Rejection,
-    Request,
-    Resolution,
-    Stack,
-    Tool,
-    Unknown,
+from mmdoctor.candidates.situation import MEGABYTE, TYPICAL_MB, Situation
+from mmdoctor.candidates.torch import TorchCandidate, optimistic, torch_candidates
+from mmdoctor.matrix_model import Matrix, MmcvRow
+from mmdoctor.model import BinaryChoice, Change, Cost, Facts, MmcvChoice, Rejection, Request, Resolution, Stack
+from mmdoctor.weigh import (
+    EVIDENCE,
+    Share,
+    Weight,
+    age,
+    best_evidence,
+    evidence,
+    in_order,
+    lab_changes,
+    mended,
+    mmcv_changes,
+    moved,
+    numeric_changes,
+    others,
+    tool_changes,
+    torch_changes,
+    total,
 )
 
-EVIDENCE = ("tested", "tested-elsewhere", "documented", "derived")
+T = TypeVar("T")
 SETUPTOOLS_WITH_PKG_RESOURCES = "<82"
-OTHER_PYTHONS = ("3.11", "3.10", "3.9", "3.12", "3.8", "3.13", "3.7")
 
 
-class Weight(NamedTuple):
-    """What a stack costs, compared from the first field on; see docs/design.md for the order. `changes` counts what
-    is installed and moves or goes, not what is added: a new environment is to get the best, not the least. `download`
-    counts doublings: 2.4 GB and 2.8 GB are the same trouble, and then the newer stack is the better one."""
-
-    gpu_left_idle: int
-    others_broken: int
-    changes: int
-    soft_ranges: int
-    builds: int
-    variant_misfit: int
-    evidence: int
-    download: int
-    build_minutes: float
-    age: tuple[float, ...]
+# The fields of a Weight, with torch's part of the age alone: it compares with a Weight.
+Bound = tuple[object, ...]
 
 
 class Solution(NamedTuple):
+    """The chosen stack, what it weighs and what it changes."""
+
     weight: Weight
     stack: Stack
     changes: tuple[Change, ...]
     torch: TorchCandidate
     download_mb: int
 
+    @property
+    def cost(self) -> Cost:
+        """What is fetched and how long is compiled."""
+        return Cost(download_bytes=self.download_mb * MEGABYTE, build_minutes=self.weight.build_minutes)
+
 
 def resolve(facts: Facts, matrix: Matrix, request: Request) -> Resolution:
-    """The cheapest stack that holds under every rule, with every rejection; without one, what excludes what.
+    """The cheapest stack that holds under every rule, with the rejections; without one, what excludes what.
 
     An existing environment keeps what works: fewest changes first, then the cheapest. A new one gets the best measured.
+    The rejections hold every torch that the machine or the request rules out, whatever could have been cheaper than the
+    answer, and what speaks against each mmcv beside the newest torch that the machine takes; `tightest_first`.
     """
     world = Situation(facts, matrix, request)
-    best = cheapest(world)
-    rejected = tuple(world.rejected.values())
+    search = Search(world)
+    best = search.cheapest()
     if best is None:
-        conflict = _conflict(world)
-        nothing = Cost(download_bytes=0, build_minutes=0.0)
-        return Resolution(stack=None, changes=(), rejected=rejected, assumptions=(), cost=nothing, conflict=conflict)
-    cost = Cost(
-        download_bytes=best.download_mb * MEGABYTE,
-        build_minutes=best.weight.build_minutes,
-    )
+        from mmdoctor.conflict import unsatisfiable
+
+        return unsatisfiable(world, search.tightest_first())
+    from mmdoctor.assumptions import assumptions
+
+    search.newest()
     return Resolution(
         stack=best.stack,
         changes=best.changes,
-        rejected=rejected,
-        assumptions=_assumptions(world, best),
-        cost=cost,
+        rejected=search.tightest_first(),
+        assumptions=assumptions(world, best),
+        cost=best.cost,
     )
 
 
 def cheapest(world: Situation) -> Optional[Solution]:
     """The solution of the least weight; None when nothing satisfies. Fills `world.rejected`."""
-    return min(_solutions(world), key=lambda solution: solution.weight, default=None)
+    return Search(world).cheapest()
 
 
-def _solutions(world: Situation) -> Iterator[Solution]:
-    numeric = dict.fromkeys(("1", "2"), ())  # type: dict[str, tuple[NumericCandidate, ...]]
-    around: dict[str, tuple[OpenmmlabCandidate, ...]] = {}
-    for torch in torch_candidates(world):
-        for mmcv in mmcv_candidates(world, torch):
-            if mmcv.row.version not in around:
-                around[mmcv.row.version] = tuple(openmmlab_candidates(world, mmcv.row))
-            setuptools = _setuptools(world, torch, mmcv)
-            if not around[mmcv.row.version] or setuptools is None:
-                continue
-            if not numeric[torch.row.numpy]:
-                numeric[torch.row.numpy] = tuple(numeric_candidates(world, torch.row))
-            for lab in around[mmcv.row.version]:
-                for number in numeric[torch.row.numpy]:
-                    yield _solution(world, torch, mmcv, lab, number, setuptools)
+class Labs(NamedTuple):
+    """Every mmpose, mmdet and mmengine around one mmcv that adds the least among those that want this range of
+    xtcocotools: their share, and who they are. The others weigh more whatever stands beside them."""
+
+    xtcocotools: str
+    share: Share
+    members: tuple[OpenmmlabCandidate, ...]
 
 
-def _solution(
-    world: Situation,
-    torch: TorchCandidate,
-    mmcv: MmcvCandidate,
-    lab: OpenmmlabCandidate,
-    number: NumericCandidate,
-    setuptools: str,
-) -> Solution:
-    stack = Stack(
-        python=world.python,
-        torch=torch.choice,
-        torchvision=torch.torchvision,
-        mmcv=MmcvChoice(name=mmcv.row.package, version=mmcv.row.version, artefact=mmcv.artefact),
-        mmengine=lab.mmengine.version if lab.mmengine else None,
-        mmdet=lab.mmdet.version if lab.mmdet else None,
-        mmpose=lab.mmpose.version,
-        numpy=number.numpy,
-        xtcocotools=BinaryChoice(version=number.xtcocotools, artefact=number.artefact),
-        opencv=number.opencv,
-        setuptools=setuptools,
-        evidence=_evidence(world, torch, mmcv, lab, number),  # type: ignore[arg-type]
-    )
-    changes = _changes(world, stack, torch)
-    cpu = torch.choice.variant == "cpu"
-    download_mb = torch.download_mb + mmcv.download_mb + number.download_mb
-    weight = Weight(
-        gpu_left_idle=int(world.has_gpu and cpu),
-        others_broken=_others_broken(world, stack),
-        changes=sum(change.old is not None for change in changes),
-        soft_ranges=lab.soft,
-        builds=(mmcv.artefact.kind == "build") + (number.artefact.kind == "build"),
-        variant_misfit=int(not world.has_gpu and not cpu),
-        evidence=EVIDENCE.index(stack.evidence),
-        download=download_mb.bit_length(),
-        build_minutes=round(mmcv.minutes + number.minutes, 1),
-        age=_age(stack),
-    )
-    return Solution(weight, stack, changes, torch, download_mb)
+class Numbers(NamedTuple):
+    """Every NumPy under one torch, with what is bound to it, that adds the least; by NumPy generation."""
+
+    share: Share
+    least_mb: int
+    members: dict[str, tuple[NumericCandidate, ...]]
 
 
-def _setuptools(world: Situation, torch: TorchCandidate, mmcv: MmcvCandidate) -> Optional[str]:
-    """The setuptools of the stack: it keeps pkg_resources for mmengine, and builds what is built. None when the one
-    that was asked for does not."""
+class Tools(NamedTuple):
+    """The setuptools that adds the least."""
+
+    share: Share
+    setuptools: str
+
+
+class Pair(NamedTuple):
+    """A torch and an mmcv that stand together, and the best of what can stand around them."""
+
+    torch: TorchCandidate
+    mmcv: MmcvCandidate
+    tools: Tools
+    labs: Labs
+    numbers: Numbers
+
+
+class Whole(NamedTuple):
+    """One choice for every part. Of two that weigh the same, the one that comes first in its `place` is taken."""
+
+    weight: Weight
+    place: int
+    pair: Pair
+    lab: OpenmmlabCandidate
+    number: NumericCandidate
+
+
+class Search:
+    """One search in one situation; what belongs to a part alone is worked out once."""
+
+    def __init__(self, world: Situation) -> None:
+        self.world = world
+        self._labs: dict[tuple[str, str], tuple[Labs, ...]] = {}
+        self._numbers: dict[tuple[str, str], Optional[Numbers]] = {}
+        self._tools: dict[tuple[str, bool], Optional[Tools]] = {}
+        self._mmcvs: dict[tuple[str, str, bool], tuple[MmcvCandidate, ...]] = {}
+        self._torch_shares: dict[tuple[object, ...], Share] = {}
+        self._best_lab: dict[tuple[object, ...], tuple[int, OpenmmlabCandidate]] = {}
+        self._torches: list[tuple[Bound, int, TorchCandidate]] = []
+        self._looked_at: set[int] = set()
+        # Only an mmcv around which something can stand is worth a question about its wheels.
+        self._rows = tuple(row for row in mmcv_rows(world) if self._labs_around(row))
+        self._least_labs: dict[str, Share] = {}
+        for labs in (labs for some in self._labs.values() for labs in some):
+            least = self._least_labs.get(labs.xtcocotools, labs.share)
+            self._least_labs[labs.xtcocotools] = min(least, labs.share)
+
+    def cheapest(self) -> Optional[Solution]:
+        """The whole of the least weight; None when nothing satisfies."""
+        candidates = enumerate(torch_candidates(self.world))
+        self._torches = sorted((self._bound(torch), place, torch) for place, torch in candidates)
+        best: Optional[Whole] = None
+        for bound, place, torch in self._torches:
+            if best is not None and bound > best.weight:
+                break
+            self._looked_at.add(place)
+            for pair in self._pairs(torch):
+                for whole in self._wholes(pair, place, best):
+                    if best is None or whole[:2] < best[:2]:
+                        best = whole
+        return None if best is None else self._solution(best)
+
+    def newest(self) -> None:
+        """Look also at what stands beside the newest torch that the machine takes, for the sake of the rejections."""
+        newest = max((torch.row.release for _, _, torch in self._torches), key=rules.order)
+        _, place, torch = next(ranked for ranked in self._torches if ranked[2].row.release == newest)
+        if place not in self._looked_at:
+            for _ in self._pairs(torch):
+                pass
+
+    def tightest_first(self) -> tuple[Rejection, ...]:
+        """The rejections, the tightest first: in the order of the least that a whole with the torch could weigh, beside
+        which (or of which) the candidate was rejected. So the first of them kept the cheapest stack away. What the user
+        or the recipe excluded by a constraint of their own comes after all facts."""
+        world = self.world
+        bounds = {(t.row.release, t.choice.variant): bound for bound, _, t in reversed(self._torches)}
+        nowhere: Bound = ()
+        met = dict(world.met_beside)  # a bound looks at NumPy, which may meet rejections of its own
+        for beside in {*met.values()} - bounds.keys():
+            if beside is not None:
+                bounds[beside] = self._bound(optimistic(world, *beside))
+
+        def tightness(key: tuple[str, str]) -> tuple[bool, Bound]:
+            beside = met[key]
+            return world.rejected[key].fact in ("constraint", "variant"), bounds[beside] if beside else nowhere
+
+        return tuple(world.rejected[key] for key in sorted(met, key=tightness))
+
+    # ------------------------------------------------------------------------------------------ the parts and their sum
+
+    def _bound(self, torch: TorchCandidate) -> Bound:
+        """A lower bound of the weight of every whole with this torch."""
+        shares, megabytes = [], []
+        for wanted, least in self._least_labs.items():
+            numbers = self._numbers_under(torch, wanted)
+            if numbers is not None:
+                shares.append(total(least, numbers.share))
+                megabytes.append(numbers.least_mb)
+        share = total(self._torch_share(torch), min(shares, default=Share()))
+        rank = best_evidence(self.world, torch.row.release)
+        fetched = torch.download_mb + min(megabytes, default=0)
+        if EVIDENCE[rank] == "documented":  # by a published wheel of mmcv, which is fetched
+            fetched += TYPICAL_MB["mmcv"]
+        return (*share, rank, fetched.bit_length(), 0.0, _torch_age(torch))
+
+    def _pairs(self, torch: TorchCandidate) -> Iterator[Pair]:
+        """Every mmcv beside this torch, with each group of what can stand around it."""
+        self.world.beside = (torch.row.release, torch.choice.variant)
+        for mmcv in self._mmcvs_beside(torch):
+            tools = self._tools_for(torch, mmcv)
+            for labs in self._labs_around(mmcv.row) if tools else ():
+                numbers = self._numbers_under(torch, labs.xtcocotools)
+                if tools is not None and numbers is not None:
+                    yield Pair(torch, mmcv, tools, labs, numbers)
+
+    def _mmcvs_beside(self, torch: TorchCandidate) -> tuple[MmcvCandidate, ...]:
+        key = (torch.row.release, torch.choice.variant, torch.keep_torch)
+        if key not in self._mmcvs:
+            self._mmcvs[key] = tuple(mmcv_candidates(self.world, torch, self._rows))
+        return self._mmcvs[key]
+
+    def _wholes(self, pair: Pair, place: int, best: Optional[Whole]) -> Iterator[Whole]:
+        """The best whole of each NumPy generation: lab and number meet in the evidence alone, which knows of the number
+        only its generation."""
+        torch, mmcv, tools, labs, numbers = pair
+        share = total(self._torch_share(torch), self._mmcv_share(mmcv), tools.share, labs.share, numbers.share)
+        if best is not None and share > best.weight:
+            return
+        for generation, members in numbers.members.items():
+            rank, lab = self._lab_for(pair, generation)
+
+            def rest(number: NumericCandidate, mmcv: MmcvCandidate = mmcv) -> tuple[object, ...]:
+                megabytes = torch.download_mb + mmcv.download_mb + number.download_mb
+                return megabytes.bit_length(), round(mmcv.minutes + number.minutes, 1), _number_age(number)
+
+            number = min(members, key=rest)
+            downloaded, minutes, number_age = rest(number)
+            ages = (*_torch_age(torch), *_lab_age(lab), *age(mmcv.row.version), *number_age)  # type: ignore[misc]
+            weight = Weight(*share, rank, downloaded, minutes, ages)  # type: ignore[arg-type]
+            yield Whole(weight, place, pair, lab, number)
+
+    def _lab_for(self, pair: Pair, generation: str) -> tuple[int, OpenmmlabCandidate]:
+        """The evidence of the best lab in this pair beside a NumPy of this generation, and the lab."""
+        torch, mmcv = pair.torch, pair.mmcv
+        package, version = mmcv.row.package, mmcv.row.version
+        key = (rules.minor(torch.row.release), package, version, mmcv.artefact.kind, pair.labs.xtcocotools, generation)
+        if key not in self._best_lab:
+            ranked = ((evidence(self.world, torch, mmcv, lab, generation), lab) for lab in pair.labs.members)
+            self._best_lab[key] = min(ranked, key=lambda one: (one[0], _lab_age(one[1])))
+        return self._best_lab[key]
+
+    def _torch_share(self, torch: TorchCandidate) -> Share:
+        world, cpu = self.world, torch.choice.variant == "cpu"
+        versions = (torch.row.release, torch.torchvision) if world.foreign else ()
+        key = (cpu, torch.keep_torch, torch.keep_torchvision, bool(torch.torchvision), versions)
+        if key not in self._torch_shares:
+            changes = (*torch_changes(world, torch), *mended(world))
+            idle, misfit = int(world.has_gpu and cpu), int(not world.has_gpu and not cpu)
+            own = Share(gpu_left_idle=idle, changes=moved(changes), variant_misfit=misfit)
+            theirs = others(world, "torch", torch.row.release), others(world, "torchvision", torch.torchvision)
+            self._torch_shares[key] = total(own, *theirs)
+        return self._torch_shares[key]
+
+    def _mmcv_share(self, mmcv: MmcvCandidate) -> Share:
+        changes = tuple(mmcv_changes(self.world, mmcv))
+        return Share(changes=moved(changes), builds=int(mmcv.artefact.kind == "build"))
+
+    def _labs_around(self, mmcv: MmcvRow) -> tuple[Labs, ...]:
+        key = (mmcv.package, mmcv.version)
+        if key not in self._labs:
+            groups: dict[str, list[tuple[Share, OpenmmlabCandidate]]] = {}
+            for lab in openmmlab_candidates(self.world, mmcv):
+                changes = tuple(lab_changes(self.world, mmcv.package, lab))
+                wanted = rules.xtcocotools_of(self.world.matrix, lab.mmpose.version)
+                groups.setdefault(wanted, []).append((Share(changes=moved(changes), soft_ranges=lab.soft), lab))
+            self._labs[key] = tuple(Labs(wanted, *_least(some)) for wanted, some in groups.items())
+        return self._labs[key]
+
+    def _numbers_under(self, torch: TorchCandidate, xtcocotools: str) -> Optional[Numbers]:
+        key, world = (torch.row.numpy, xtcocotools), self.world
+        if key not in self._numbers:
+            shares = []
+            for number in numeric_candidates(world, torch.row, xtcocotools):
+                changes, opencv = tuple(numeric_changes(world, number)), number.opencv
+                own = Share(changes=moved(changes), builds=int(number.artefact.kind == "build"))
+                theirs = others(world, "numpy", number.numpy), others(world, opencv.name, opencv.version)
+                shares.append((total(own, *theirs), number))
+            self._numbers[key] = Numbers(*_by_generation(*_least(shares))) if shares else None
+        return self._numbers[key]
+
+    def _tools_for(self, torch: TorchCandidate, mmcv: MmcvCandidate) -> Optional[Tools]:
+        key, world = (torch.row.release, mmcv.artefact.kind == "build"), self.world
+        if key not in self._tools:
+            shares = []
+            for version in setuptools_for(world, torch, builds=key[1]):
+                changes = tuple(tool_changes(world, version))
+                shares.append((total(Share(changes=moved(changes)), others(world, "setuptools", version)), version))
+            self._tools[key] = Tools(*min(shares, key=lambda one: one[0])) if shares else None
+        return self._tools[key]
+
+    def _solution(self, whole: Whole) -> Solution:
+        world, (torch, mmcv, tools, _, _), lab, number = self.world, whole.pair, whole.lab, whole.number
+        stack = Stack(
+            python=world.python,
+            torch=torch.choice,
+            torchvision=torch.torchvision,
+            mmcv=MmcvChoice(name=mmcv.row.package, version=mmcv.row.version, artefact=mmcv.artefact),
+            mmengine=lab.mmengine.version if lab.mmengine else None,
+            mmdet=lab.mmdet.version if lab.mmdet else None,
+            mmpose=lab.mmpose.version,
+            numpy=number.numpy,
+            xtcocotools=BinaryChoice(version=number.xtcocotools, artefact=number.artefact),
+            opencv=number.opencv,
+            setuptools=tools.setuptools,
+            evidence=EVIDENCE[whole.weight.evidence],  # type: ignore[arg-type]
+        )
+        changes = (
+            *torch_changes(world, torch),
+            *numeric_changes(world, number),
+            *mmcv_changes(world, mmcv),
+            *lab_changes(world, mmcv.row.package, lab),
+            *tool_changes(world, tools.setuptools),
+            *mended(world),
+        )
+        megabytes = torch.download_mb + mmcv.download_mb + number.download_mb
+        return Solution(whole.weight, stack, in_order(changes), torch, megabytes)
+
+
+def _torch_age(torch: TorchCandidate) -> tuple[float, ...]:
+    return age(torch.row.release, torch.torchvision)
+
+
+def _lab_age(lab: OpenmmlabCandidate) -> tuple[float, ...]:
+    return age(lab.mmpose.version, lab.mmdet.version if lab.mmdet else None)
+
+
+def _number_age(number: NumericCandidate) -> tuple[float, ...]:
+    return age(number.numpy, number.opencv.version)
+
+
+def _least(shares: list[tuple[Share, T]]) -> tuple[Share, tuple[T, ...]]:
+    """The least share, and those that have it."""
+    least = min(share for share, _ in shares)
+    return least, tuple(one for share, one in shares if share == least)
+
+
+def _by_generation(
+    share: Share, numbers: tuple[NumericCandidate, ...]
+) -> tuple[Share, int, dict[str, tuple[NumericCandidate, ...]]]:
+    """The fields of `Numbers`."""
+    members: dict[str, tuple[NumericCandidate, ...]] = {}
+    for number in numbers:
+        generation = rules.numpy_generation(number.numpy)
+        members[generation] = (*members.get(generation, ()), number)
+    return share, min(number.download_mb for number in numbers), members
+
+
+def setuptools_for(world: Situation, torch: TorchCandidate, *, builds: bool) -> tuple[str, ...]:
+    """The setuptools that the stack may have: it keeps pkg_resources for mmengine, and builds what is built. Of the one
+    that is there, the one that the build tools are pinned to, and the one that was asked for, those that do."""
     tools = rules.build_tools(world.matrix, torch.row.release)
     ranges = [SETUPTOOLS_WITH_PKG_RESOURCES, torch.row.setuptools]
-    if mmcv.artefact.kind == "build" and tools is not None:
+    if builds and tools is not None:
         ranges.append(tools.setuptools)
-    pin = world.request.pins.get("setuptools")
-    for version in (world.installed.get("setuptools"), tools.setuptools_pin if tools else "69.5.1", pin):
+    named = (
+        world.installed.get("setuptools"),
+        tools.setuptools_pin if tools else None,
+        world.request.pins.get("setuptools"),
+    )
+    fits = []
+    for version in dict.fromkeys(named):
         if version is None or not world.allows("setuptools", version):
             continue
         broken = [text for text in ranges if not rules.within(version, text)]
         if not broken:
-            return version
+            fits.append(version)
+            continue
         why = "mmengine needs its pkg_resources, torch and the builds their range"
-        world.reject(f"setuptools {version}", "setuptools", f"setuptools {broken[0]}", version, why)
-    return None
-
-
-def _evidence(
-    world: Situation, torch: TorchCandidate, mmcv: MmcvCandidate, lab: OpenmmlabCandidate, number: NumericCandidate
-) -> str:
-    """`tested` if this torch minor with this mmcv, mmdet, mmpose and NumPy generation was really brought up on this
-    Python, `tested-elsewhere` if on another one (all of them on Linux x86_64); `documented` if the mmcv wheel for it
-    is published; else `derived`."""
-    here = (world.facts.host.os, world.facts.host.machine) == ("linux", "x86_64")
-    pythons = {
-        rules.minor(row.python)
-        for row in (world.matrix.stacks if here else ())
-        if row.outcome == "works"
-        and rules.minor(row.torch) == rules.minor(torch.row.release)
-        and row.mmcv == mmcv.row.version
-        and row.mmpose == lab.mmpose.version
-        and row.mmdet == (lab.mmdet.version if lab.mmdet else None)
-        and rules.numpy_generation(row.numpy) == rules.numpy_generation(number.numpy)
-    }
-    if pythons:
-        return "tested" if rules.minor(world.python) in pythons else "tested-elsewhere"
-    return "documented" if mmcv.artefact.kind == "wheel" else "derived"
-
-
-def _age(stack: Stack) -> tuple[float, ...]:
-    """Negated versions, so that newer is cheaper; torch first, then the rest by how much they matter."""
-    texts = (
-        stack.torch.version,
-        stack.torchvision or "0",
-        stack.mmpose,
-        stack.mmdet or "0",
-        stack.mmcv.version,
-        stack.numpy,
-        stack.opencv.version,
-    )
-    return tuple(-float(number) for text in texts for number in (*rules.order(text).release, 0, 0, 0, 0)[:4])
-
-
-def _changes(world: Situation, stack: Stack, torch: TorchCandidate) -> tuple[Change, ...]:
-    """What differs from what is installed, the stack's parts in their order, then what has to go."""
-    installed, target = world.installed, world.facts.target
-    changes: list[Change] = []
-    if not torch.keep_torch:
-        old = target.torch.version if target.torch else installed.get("torch")
-        build = f"{stack.torch.version}+{stack.torch.variant}"
-        changes.append(Change(name="torch", old=old, new=build, why=world.fault("torch") or ""))
-    if not torch.keep_torchvision and stack.torchvision:
-        old = target.torchvision_build or installed.get("torchvision")
-        said = world.fault("torchvision") or "compiled for the torch it stands beside"
-        changes.append(Change(name="torchvision", old=old, new=f"{stack.torchvision}+{stack.torch.variant}", why=said))
-    built = {"build": "compiled", "cached": "compiled earlier", "wheel": "prebuilt"}
-    mmcv, xtcocotools = stack.mmcv.artefact, stack.xtcocotools.artefact
-    parts = (
-        ("numpy", stack.numpy, world.sound("numpy", "numpy"), ""),
-        (stack.opencv.name, stack.opencv.version, opencv_stays(world, stack.opencv.name, stack.numpy), ""),
-        (stack.mmcv.name, stack.mmcv.version, mmcv.kind == "installed", f"{built.get(mmcv.kind)}: {mmcv.reason}"),
-        (
-            "xtcocotools",
-            stack.xtcocotools.version,
-            xtcocotools.kind == "installed",
-            f"{built.get(xtcocotools.kind)} for numpy {stack.numpy}: {xtcocotools.reason}",
-        ),
-        ("mmengine", stack.mmengine, world.sound("mmengine"), ""),
-        ("mmdet", stack.mmdet, world.sound("mmdet"), ""),
-        ("mmpose", stack.mmpose, world.sound("mmpose"), ""),
-        ("setuptools", stack.setuptools, world.sound("setuptools"), "it still brings pkg_resources"),
-    )
-    for name, new, sound, why in parts:
-        if new is not None and not (installed.get(name) == new and sound):
-            changes.append(Change(name=name, old=installed.get(name), new=new, why=world.fault(name) or why))
-    for name, version in world.mended.items():
-        changes.append(Change(name=name, old=version, new=version, why=world.fault(name) or ""))
-    doubles = (*(name for name in rules.MMCV_NAMES if name != stack.mmcv.name), *rules.OPENCV_NAMES)
-    for name in doubles:
-        if name in installed and name != stack.opencv.name:
-            changes.append(Change(name=name, old=installed[name], new=None, why="it owns the same folder"))
-    return tuple(changes)
-
-
-def _others_broken(world: Situation, stack: Stack) -> int:
-    """How many requirements of packages outside the stack would not hold: of those that the stack itself needs, any; of
-    the user's own, those that hold now."""
-    new = {
-        "torch": stack.torch.version,
-        "torchvision": stack.torchvision,
-        "numpy": stack.numpy,
-        "setuptools": stack.setuptools,
-        stack.opencv.name: stack.opencv.version,
-    }
-    broken = 0
-    for name, specifier, needed in _foreign_requirements(world):
-        have, get = world.installed.get(name), new.get(name)
-        held = have is not None and rules.within(have, specifier)
-        if get and (needed or held) and not rules.within(get, specifier):
-            broken += 1
-    return broken
-
-
-def _foreign_requirements(world: Situation) -> tuple[tuple[str, str, bool], ...]:
-    """What packages outside the stack require of it: name, range, and whether the stack needs that package."""
-    cached: Optional[tuple[tuple[str, str, bool], ...]] = world.__dict__.get("foreign_requirements")
-    if cached is not None:
-        return cached
-    coupled = {"torch", "torchvision", "numpy", "setuptools", *rules.OPENCV_NAMES}
-    ours = {
-        "torch",
-        "torchvision",
-        "xtcocotools",
-        "mmengine",
-        "mmdet",
-        "mmpose",
-        *rules.MMCV_NAMES,
-        *rules.OPENCV_NAMES,
-    }
-    found = []
-    below = rules.stack_and_below(world.facts)
-    for distribution in world.facts.target.distributions:
-        for text in distribution.requires if distribution.name not in ours else ():
-            requirement = rules.declared(text, world.facts)
-            if requirement is not None and requirement.name in coupled and str(requirement.specifier):
-                found.append((requirement.name, str(requirement.specifier), distribution.name in below))
-    world.__dict__["foreign_requirements"] = tuple(found)
-    return tuple(found)
-
-
-def _assumptions(world: Situation, best: Solution) -> tuple[str, ...]:
-    said = [f"pretended: {key}" for key in world.facts.pretended]
-    stack = best.stack
-    used = {"pypi"} if best.changes else set()
-    if stack.mmcv.artefact.kind == "wheel":
-        used.add("openmmlab")
-    if stack.torch.index.startswith("http"):
-        used.add("torch")
-    for index in world.facts.indexes:
-        if index.name in used and index.reachable is False:
-            said.append(f"{index.url} does not answer ({index.reason}); what it has must be in the installer's cache")
-        elif index.name in used and isinstance(index.reachable, Unknown):
-            said.append(f"{index.url} answers (not looked at: {index.reachable.unknown})")
-    said += _about_gpu(world, best) if world.has_gpu else []
-    if not world.has_gpu and stack.torch.variant != "cpu" and not best.torch.keep_torch:
-        size = best.torch.download_mb / 1000
-        asked = world.index("torch")
-        silent = asked is not None and asked.reachable is False
-        why = f" because {asked.url} does not answer ({asked.reason})" if asked and silent else ""
-        runs = f"torch's {stack.torch.variant} build runs on the CPU too and is taken{why}"
-        said.append(f"there is no GPU here; {runs}: {size:.1f} GB")
-    if stack.opencv.name == "opencv-python" and world.facts.host.os == "linux" and world.facts.host.libgl is not True:
-        said.append("the system has libGL.so.1, which OpenCV's GUI build needs (not seen here)")
-    if best.weight.builds and world.facts.toolchain.gcc is None:
-        said.append("there is a C++ compiler (not looked for)")
-    if best.weight.soft_ranges:
-        said.append("a range that a [mim] extra only declares does not hold; nothing asserts it at import")
-    if best.weight.others_broken:
-        said.append(f"{best.weight.others_broken} requirements of your other packages will not hold")
-    return tuple(said)
-
-
-def _about_gpu(world: Situation, best: Solution) -> Iterator[str]:
-    """What is taken for granted of the GPU, or why it stays idle."""
-    torch, gpu = best.stack.torch, world.facts.gpu
-    if torch.variant == "cpu":
-        in_the_way = ("variant", "driver", "gpu-arch", "nvcc", "gcc", "compiler", "no-build", "index:openmmlab")
-        facts = dict.fromkeys(r.fact for r in world.rejected.values() if r.fact in in_the_way)
-        yield f"the GPU stays idle: every CUDA build of torch is out; see the rejections: {', '.join(facts)}"
-        return
-    floor = rules.driver_floor(world.matrix, torch.variant, world.facts.host.os)
-    if not isinstance(gpu.driver, str) and floor is not None:
-        yield f"the driver is {floor} or newer (which one was not seen)"
-    for device in gpu.devices:
-        capability = device.compute_capability
-        holds = rules.holds_code_for(world.matrix, torch.version, torch.variant, world.facts.host, capability)
-        if holds is None:
-            yield f"torch {torch.version}+{torch.variant} holds code for {capability} (the matrix does not know)"
-
-
-# ------------------------------------------------------------------------------------------------- when nothing fits
-
-
-def _conflict(world: Situation) -> str:
-    """What excludes every stack: each constraint whose removal alone would help, with the fact behind it and what
-    would be chosen then; and the Python that would do."""
-    python = world.python
-    if not python:
-        return "the target's interpreter does not answer, so its Python is not known"
-    said = []
-    for text, facts, request in _loosened(world):
-        loose = _try(facts, world.matrix, request)
-        if loose is not None:
-            said.append(f"{text} {_short(loose)}")
-    pins = ", ".join(f"{name}=={version}" for name, version in world.request.pins.items())
-    loose = _try(world.facts, world.matrix, replace(world.request, pins={})) if pins and not said else None
-    if loose is not None:
-        said.append(f"your pins {pins} exclude every stack together; without them {_short(loose)}")
-    for other in OTHER_PYTHONS:
-        target = replace(world.facts.target, python=f"{other}.0", distributions=(), torch=None, torchvision_build=None)
-        facts = replace(world.facts, target=target, imports=(), wheels=())
-        loose = _try(facts, world.matrix, world.request) if other != rules.minor(python) else None
-        if loose is not None:
-            said.append(f"with Python {other} in place of {python}, {_short(loose)}")
-            break
-    if said:
-        return "; ".join(said)
-    facts_against = [r for r in world.rejected.values() if r.fact != "constraint"] or list(world.rejected.values())
-    shown = "; ".join(f"{r.candidate}{_because(r)}" for r in facts_against[:3])
-    return f"no stack satisfies, and no single constraint explains it: {shown or 'see the rejections'}"
-
-
-def _loosened(world: Situation) -> Iterator[tuple[str, Facts, Request]]:
-    """The question with one constraint or one fact less, and the beginning of the sentence that says which."""
-    facts, request, recipe = world.facts, world.request, world.recipe
-    for name, version in request.pins.items():
-        pins = {key: value for key, value in request.pins.items() if key != name}
-        why = _why(world, name, version)
-        yield f"your pin {name}=={version} excludes every stack{why}; without it", facts, replace(request, pins=pins)
-    for name, text in recipe.packages.items():
-        packages = {key: value for key, value in recipe.packages.items() if key != name}
-        why = _why(world, name, text[2:]) if text.startswith("==") else ""
-        freer = replace(request, recipe=replace(recipe, packages=packages))
-        yield f"recipe {recipe.name} wants {name}{text}, which excludes every stack{why}; without it", facts, freer
-    if request.torch_variants:
-        asked = " or ".join(request.torch_variants)
-        yield f"--torch-variant {asked} excludes every stack; without it", facts, replace(request, torch_variants=())
-    for field, free in (("python", ">=2"), ("torch_variant", None), ("opencv", None), ("driver", None)):
-        asked_for = getattr(recipe, field)
-        if asked_for is not None:
-            freer = replace(request, recipe=replace(recipe, **{field: free}))
-            what = f"{field.replace('_', ' ')} {asked_for}"
-            yield f"recipe {recipe.name} is for {what}, which excludes every stack; without it", facts, freer
-    if not request.allow_build:
-        yield "--no-build excludes every stack; without it", facts, replace(request, allow_build=True)
-    if facts.toolchain.gcc is None:
-        compiler = Tool(path="gcc", version=None)
-        text = "no stack comes without compiling, and there is no C++ compiler; with one"
-        yield text, replace(facts, toolchain=replace(facts.toolchain, gcc=compiler)), request
-    silent = [index for index in facts.indexes if index.reachable is False]
-    for index in silent:
-        rest = tuple(other for other in facts.indexes if other != index)
-        yield f"{index.url} does not answer ({index.reason}); if it did,", replace(facts, indexes=rest), request
-    if isinstance(facts.gpu.driver, str):
-        newer = replace(facts, gpu=replace(facts.gpu, driver=None))
-        yield f"driver {facts.gpu.driver} is too old; with a newer one", newer, request
-    if facts.host.os == "linux":
-        glibc = facts.host.glibc
-        text = f"glibc {glibc} is too old; with a newer one" if glibc else "the C library is not glibc; with glibc"
-        yield text, replace(facts, host=replace(facts.host, glibc="99")), request
-
-
-def _why(world: Situation, name: str, version: str) -> str:
-    """The fact that rejected this very version: its own, else that of a partner, else that of what it stands beside."""
-    text = f"{name} {rules.public(version)}"
-    rejections = [r for r in world.rejected.values() if r.fact != "constraint" or r.candidate.count(" ") == 0]
-    tests: tuple[Callable[[Rejection], bool], ...] = (
-        lambda r: r.candidate == text or r.wanted == f"{name}=={version}",
-        lambda r: r.candidate.endswith(f" with {text}"),
-        lambda r: r.candidate.startswith((f"{text} ", f"{text}+")),
-    )
-    found = next((rejection for test in tests for rejection in rejections if test(rejection)), None)
-    return f" ({found.candidate}{_because(found)})" if found else ""
-
-
-def _because(rejection: Rejection) -> str:
-    return f": {rejection.why}, wanted {rejection.wanted}, seen {rejection.observed}"
-
-
-def _try(facts: Facts, matrix: Matrix, request: Request) -> Optional[Resolution]:
-    best = cheapest(Situation(facts, matrix, request))
-    if best is None:
-        return None
-    cost = Cost(download_bytes=0, build_minutes=best.weight.build_minutes)
-    return Resolution(stack=best.stack, changes=best.changes, rejected=(), assumptions=(), cost=cost)
-
-
-def _short(resolution: Optional[Resolution]) -> str:
-    stack = resolution.stack if resolution else None
-    if stack is None:
-        return "nothing fits either"
-    return (
-        f"torch {stack.torch.version}+{stack.torch.variant}, {stack.mmcv.name} {stack.mmcv.version}, "
-        f"mmpose {stack.mmpose}, numpy {stack.numpy} would do"
-    )
+        source = tools.source if tools else torch.row.source
+        world.reject(f"setuptools {version}", "setuptools", f"setuptools {broken[0]}", version, why, source)
+    return tuple(fits)

@@ -30,6 +30,7 @@ KNOWN_REQUIRES: Mapping[str, tuple[str, ...]] = {
     "setuptools": (),
     "mmcv": MMCV_REQUIRES,
     "mmcv-full": MMCV_REQUIRES,
+    "onedl-mmcv": MMCV_REQUIRES,
     "xtcocotools": ("cython>=0.27.3", "matplotlib>=2.1.0"),
     "chumpy": ("scipy>=0.13.0", "six>=1.11.0"),
 }
@@ -208,11 +209,6 @@ def is_version(text: str) -> bool:
     return True
 
 
-def movable(distribution: Distribution) -> bool:
-    """Whether another release of it can come from an index: not of what was installed from a folder or an address."""
-    return distribution.record != "editable" and not distribution.direct
-
-
 # -------------------------------------------------------------------------------------------------------- settling
 
 
@@ -226,7 +222,7 @@ def settle(facts: Facts, plan: Plan, request: Request, config: IndexConfig, uv: 
         return Rest()
     view = View(facts, plan)
     broken = {d.name: requirements for d in view.others if (requirements := view.requirements(d)[1])}
-    stuck = [name for name in broken if not movable(view.installed[name])]
+    stuck = [name for name in broken if not rules.movable(view.installed[name])]
     forbidden = [_forbidden(view, name, broken[name]) for name in stuck]
     asked = [name for name in broken if name not in stuck]
     with tempfile.TemporaryDirectory(prefix="mmdoctor-") as folder:
@@ -248,7 +244,7 @@ def settle(facts: Facts, plan: Plan, request: Request, config: IndexConfig, uv: 
 
 def _forbidden(view: View, name: str, broken: Sequence[str]) -> str:
     place = "no other release that fits was found"
-    if not movable(view.installed[name]):
+    if not rules.movable(view.installed[name]):
         place = "it was installed from a folder or an address, where mmdoctor looks for no other release"
     wanted = " and ".join(broken)
     return f"{name} {view.now[name]} wants {wanted}, the stack has {view.beside(broken)}; {place}. It stays as it is"
@@ -340,7 +336,7 @@ class _Question:
     def ask(self, mode: Mode, moving: Sequence[str]) -> Optional[dict[str, Pin]]:
         """What uv settles on, None when nothing fits. Raises UnansweredError when it could not look."""
         others = self.kept if mode != "without" else ()
-        free = [d.name for d in others if mode == "free" and movable(d)]
+        free = [d.name for d in others if mode == "free" and rules.movable(d)]
         named = (*self.parts, *self.open, *free, *(self.stubs[d.name] for d in others if d.name not in free))
         while True:
             said = self._ask((*named, *moving), offered=mode != "kept")

@@ -1,6 +1,6 @@
 """The newest of everything by plain pip: broken four ways while `pip check` passes. Found, planned, healed.
 
-And the trap beside it: pip's own cache holds an mmcv that was compiled against another torch.
+And the trap beside it: pip's own cache holds an mmcv without ops, and one that was compiled against another torch.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ def pip_cache(scratch: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def poisoned(demo: Path, pip_cache: Path, scratch: Path) -> Path:
-    """pip compiles mmcv 2.1.0 against the demo's torch, and keeps the wheel under the sdist's address alone."""
+    """pip builds mmcv 2.1.0 without its ops, and keeps the wheel under the sdist's address alone."""
     settings = {
         "PIP_CACHE_DIR": str(pip_cache),
-        "MMCV_WITH_OPS": "1",
-        "CFLAGS": "-g0 -O0",
+        "MMCV_WITH_OPS": "0",
         "PATH": f"{demo / 'bin'}:{os.environ['PATH']}",
     }
     build = ("-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", str(scratch / "trap"))
@@ -78,7 +77,7 @@ def test_fix_changes_little_heals_and_never_takes_pips_wheel(
     assert plan["stack"]["mmcv"]["artefact"]["kind"] == "build"
     assert plan["stack"]["xtcocotools"]["artefact"]["kind"] == "build"
 
-    # The trap is set: pip itself would hand out the wheel that it compiled against the demo's torch.
+    # The trap is set: pip itself would hand out the wheel without ops that it built in the demo environment.
     cache = {"PIP_CACHE_DIR": str(poisoned)}
     listed = run(str(natural / "bin/python"), "-m", "pip", "cache", "list", environment=cache)
     assert "mmcv-2.1.0" in listed

@@ -1,120 +1,139 @@
-"""Every mmcv beside a torch, with the cheapest artefact that there is for it."""
+"""Every mmcv beside a torch, with the first artefact that there is for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Optional
 
+from msgspec.structs import replace
+
 from mmdoctor import rules
+from mmdoctor.candidates.families import allowed, families
 from mmdoctor.candidates.situation import TYPICAL_MB, Situation
+from mmdoctor.candidates.sources import SOURCES, Asked, Found, Miss
 from mmdoctor.candidates.torch import TorchCandidate
 from mmdoctor.matrix_model import MmcvRow
-from mmdoctor.model import Artefact, ImportResult
+from mmdoctor.model import Artefact, Unknown
 
 
 class MmcvCandidate(NamedTuple):
+    """`row` has the version with the local label that the artefact has."""
+
     row: MmcvRow
     artefact: Artefact
     minutes: float
     download_mb: int
 
 
-def mmcv_candidates(world: Situation, torch: TorchCandidate) -> Iterator[MmcvCandidate]:
-    """Every mmcv release beside this torch, with the cheapest artefact that there is for it."""
-    package = "mmcv-full" if world.recipe.family == "mmpose-0" else "mmcv"
-    if not world.alone(package, rules.MMCV_NAMES):
-        return
-    rows = [row for row in world.matrix.mmcv if row.package == package]
-    for row in sorted(rows, key=lambda row: rules.order(row.version), reverse=True):
-        if world.allows(package, row.version):
-            found = _mmcv_artefact(world, row, torch)
-            if found is not None:
-                yield found
+def mmcv_rows(world: Situation) -> tuple[MmcvRow, ...]:
+    """Every mmcv release of every family that the request may take, newest first."""
+    rows = (row for family in families(world) for row in rules.mmcv_rows(world.matrix, family.mmcv))
+    return tuple(row for row in rows if allowed(world, row.package, row.version) and _for_this_python(world, row))
 
 
-def _mmcv_artefact(world: Situation, row: MmcvRow, torch: TorchCandidate) -> Optional[MmcvCandidate]:
-    choice = torch.choice
-    beside = f"torch {choice.version}+{choice.variant}"
-    name = f"{row.package} {row.version} beside {beside}"
-    if torch.keep_torch and world.installed.get(row.package) == row.version and _mmcv_works(world, row.package):
-        return MmcvCandidate(row, Artefact(kind="installed", source="", reason="it loads beside this torch"), 0.0, 0)
-    wheel = rules.mmcv_wheel(
-        world.matrix, row.package, row.version, world.facts.host, choice.variant, choice.version, world.python
-    )
-    if wheel is not None and world.answers("openmmlab", f"wheel of {name}"):
-        source = world.matrix.openmmlab_index.format(variant=wheel.variant, torch=f"{wheel.torch}.0")
-        reason = f"prebuilt for torch {wheel.torch} {wheel.variant}"
-        return MmcvCandidate(row, Artefact(kind="wheel", source=source, reason=reason), 0.0, TYPICAL_MB["mmcv"])
-    tag = "cp" + rules.minor(world.python).replace(".", "")
-    archs = rules.cuda_archs(world.facts, choice.variant)
-    for cached in world.facts.wheels:
-        fits = (cached.name, cached.version, cached.python_tag) == (row.package, row.version, tag)
-        if fits and cached.torch == f"{choice.version}+{choice.variant}" and cached.archs == archs:
-            reason = f"built and proven here against torch {cached.torch}"
-            return MmcvCandidate(row, Artefact(kind="cached", source=cached.path, reason=reason), 0.0, 0)
-    why_not = "the wheel index does not answer" if wheel is not None else f"no wheel exists for it beside {beside}"
-    if not _can_build(world, row, torch, name, why_not):
-        return None
-    minutes = rules.build_minutes(row, world.facts.host, archs)
-    artefact = Artefact(kind="build", source=f"sdist {row.package}-{row.version}", reason=why_not)
-    return MmcvCandidate(row, artefact, minutes, 1)
+def mmcv_candidates(world: Situation, torch: TorchCandidate, rows: Iterable[MmcvRow]) -> Iterator[MmcvCandidate]:
+    """Those of these mmcv releases for which there is an artefact beside this torch."""
+    for row in _worth_asking(world, torch, rows) if world.silent else rows:
+        found = _from_any_source(world, Asked.of(world, row, torch))
+        if found is not None:
+            yield found
 
 
-def _mmcv_works(world: Situation, package: str) -> bool:
-    if any(name in world.installed for name in rules.MMCV_NAMES if name != package) or not world.sound(package):
-        return False
-    results = [result for step in ("mmcv", "mmcv._ext", "mmcv.ops") if (result := world.facts.imported(step))]
-    pretended = not next(d for d in world.facts.target.distributions if d.name == package).folder
-    extension = world.facts.extension
-    if extension is not None and rules.extension_fault(extension, world.facts.host):
-        return False
-    if not results:
-        return pretended or extension is not None
-    return all(r.status == "ok" or world.excused(r) or _fault_of_another(r) for r in results)
+def obtainable(world: Situation, torch: TorchCandidate, rows: Iterable[MmcvRow]) -> Iterator[bool]:
+    """The ways to have any of these mmcv releases beside this torch: True for a compile, False for what some source
+    has. For a silent situation."""
+    if any(rules.within(torch.row.release, row.torch) for row in rows) and _compiler_fits(world, torch, "mmcv", ""):
+        yield True
+    asked = (Asked.of(world, row, torch) for row in rows if _perhaps_compiled(world, torch, row))
+    if any(isinstance(source(world, one), Found) for one in asked for source in SOURCES):
+        yield False
 
 
-def _fault_of_another(result: ImportResult) -> bool:
-    """Whether an import of mmcv failed in a package that mmcv's binary does not stand on (OpenCV without libGL)."""
-    missing = result.data.get("missing", "").split(".")[0]
-    blamed = missing or (result.packages[-1] if result.packages else "")
-    return result.status == "error" and blamed not in ("", "mmcv", "torch")
+def _perhaps_compiled(world: Situation, torch: TorchCandidate, row: MmcvRow) -> bool:
+    """Whether it is worth asking the sources: somebody has a wheel of this mmcv, for whatever Python."""
+    host, variant = world.facts.host, torch.choice.variant
+    published = rules.published_mmcvs(world.matrix, row.package, host.os, variant, torch.row.release)
+    return row.version in published or (row.package, row.version) in world.compiled
 
 
-def _can_build(world: Situation, row: MmcvRow, torch: TorchCandidate, name: str, why_not: str) -> bool:
-    if not world.request.allow_build:
-        world.reject(
-            name, "no-build", "no compile", "only the sdist", f"{why_not}, and --no-build forbids to compile it"
-        )
-        return False
-    if not rules.within(torch.row.release, row.torch):
+def _worth_asking(world: Situation, torch: TorchCandidate, rows: Iterable[MmcvRow]) -> Iterator[MmcvRow]:
+    """Those for which there may be an artefact: somebody has a wheel, or a compile is possible."""
+    compiles = _compiler_fits(world, torch, "mmcv", "")
+    for row in rows:
+        if (compiles and rules.within(torch.row.release, row.torch)) or _perhaps_compiled(world, torch, row):
+            yield row
+
+
+def _for_this_python(world: Situation, row: MmcvRow) -> bool:
+    if rules.within(world.python, row.python):
+        return True
+    name, wanted = f"{row.package} {row.version}", f"Python {row.python}"
+    world.reject(name, "python", wanted, world.python, "it declares that", row.source)
+    return False
+
+
+def _from_any_source(world: Situation, asked: Asked) -> Optional[MmcvCandidate]:
+    """The artefact of the first source that has one, else a build; its reason says why none of the earlier ones. Where
+    there is nothing, a rejection for each source."""
+    misses: list[Miss] = []
+    for source in SOURCES:
+        answer = source(world, asked)
+        if isinstance(answer, Miss):
+            misses.append(answer)
+        elif answer is not None:
+            reason = "; ".join((answer.artefact.reason, *(miss.said for miss in misses)))
+            row = asked.row if answer.version == asked.row.version else replace(asked.row, version=answer.version)
+            download = TYPICAL_MB["mmcv"] if answer.artefact.kind == "wheel" else 0
+            return MmcvCandidate(row, replace(answer.artefact, reason=reason), 0.0, download)
+    because = "; ".join(miss.said for miss in misses)
+    if _can_build(world, asked, because):
+        tools = rules.toolchain_for(world.matrix, world.facts, asked.torch.row, asked.torch.choice.variant)
+        what = f"CUDA ops for {asked.archs}" if asked.archs else "CPU ops"
+        reason = f"{because}; compiled here: {what} with {' and '.join(tools)}"
+        artefact = Artefact(kind="build", source=f"sdist {asked.row.package}-{asked.row.version}", reason=reason)
+        return MmcvCandidate(asked.row, artefact, rules.build_minutes(asked.row, world.facts.host, asked.archs), 1)
+    for miss in misses:
+        fact = f"wheel:{miss.source}"
+        world.reject(asked.name, fact, miss.wanted, miss.observed, miss.said, unlocked=miss.unlocked)
+    return None
+
+
+def _can_build(world: Situation, asked: Asked, because: str) -> bool:
+    torch = asked.torch
+    if not rules.within(torch.row.release, asked.row.torch):
         why = "its source does not compile against this torch, nor is a fix-up known"
-        world.reject(name, "source", f"torch {row.torch}", torch.row.release, why)
+        world.reject(asked.name, "source", f"torch {asked.row.torch}", torch.row.release, why, asked.row.source)
         return False
-    if world.no_compiler():
-        world.reject(name, "compiler", "a C++ compiler", "none", f"{why_not}, and there is no gcc to compile it")
+    return _compiler_fits(world, torch, asked.name, because)
+
+
+def _compiler_fits(world: Situation, torch: TorchCandidate, name: str, because: str) -> bool:
+    """Whether this machine compiles what stands beside this torch, with CUDA ops where it has a GPU."""
+    if not world.compiles(name, "a C++ compiler", because, torch.row.cxx_std):
         return False
     cuda = rules.cuda_of(torch.choice.variant)
-    return not world.has_gpu or cuda is None or _can_build_cuda(world, name, cuda, why_not)
+    return not world.has_gpu or cuda is None or _can_build_cuda(world, name, cuda, because)
 
 
-def _can_build_cuda(world: Situation, name: str, cuda: str, why_not: str) -> bool:
+def _can_build_cuda(world: Situation, name: str, cuda: str, because: str) -> bool:
+    """Whether the machine's nvcc is of torch's CUDA major, knows its GPUs and takes its gcc; one whose version nobody
+    saw is taken to fit."""
     toolchain = world.facts.toolchain
-    nvcc = toolchain.nvcc.version if toolchain.nvcc is not None else None
-    major = cuda.partition(".")[0]
-    if not isinstance(nvcc, str) or nvcc.partition(".")[0] != major:
-        observed = nvcc if isinstance(nvcc, str) else "none" if nvcc is None else f"unknown: {nvcc.unknown}"
-        why = f"{why_not}; its CUDA ops need nvcc of torch's CUDA major"
-        world.reject(name, "nvcc", f"nvcc {major}.x", observed, why)
+    if not toolchain.looked or (toolchain.nvcc is not None and isinstance(toolchain.nvcc.version, Unknown)):
+        return True
+    nvcc, major = rules.seen_version(toolchain.nvcc), cuda.partition(".")[0]
+    if nvcc is None or nvcc.partition(".")[0] != major:
+        why = f"{because}; its CUDA ops need nvcc of torch's CUDA major"
+        world.reject(name, "nvcc", f"nvcc {rules.nvcc_for(world.facts, world.matrix, cuda)}", nvcc or "none", why)
         return False
     for device in world.facts.gpu.devices:
         floor = rules.nvcc_floor(world.matrix, device.compute_capability)
         if floor is not None and rules.order(nvcc) < rules.order(floor):
-            why = f"{why_not}; an older nvcc does not know this GPU"
-            world.reject(name, "nvcc", f"nvcc {floor} for {device.compute_capability}", nvcc, why)
+            why = f"{because}; an older nvcc does not know this GPU"
+            world.reject(name, "nvcc", f"nvcc ≥{floor} for {device.compute_capability}", nvcc, why)
             return False
-    gcc = toolchain.gcc.version if toolchain.gcc is not None else None
-    limit = rules.gcc_limit(world.matrix, nvcc)
-    if limit is not None and isinstance(gcc, str) and rules.order(gcc) >= rules.order(limit):
-        world.reject(name, "gcc", f"gcc <{limit}", gcc, f"{why_not}; nvcc {nvcc} refuses a newer gcc")
+    gcc, limit = rules.seen_version(toolchain.gcc), rules.gcc_limit(world.matrix, nvcc)
+    if limit is not None and gcc is not None and rules.order(gcc) >= rules.order(limit):
+        world.reject(name, "gcc", f"gcc <{limit}", gcc, f"{because}; nvcc {nvcc} refuses a newer gcc")
         return False
     return True

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from packaging.specifiers import SpecifierSet
 
 from mmdoctor import rules
-from mmdoctor.candidates.situation import FLAVOURS, OLDEST_XTCOCOTOOLS, TYPICAL_MB, Situation
-from mmdoctor.matrix_model import BinaryRow, TorchRow
+from mmdoctor.candidates.situation import FLAVOURS, TYPICAL_MB, Situation
+from mmdoctor.matrix_model import BinaryRow, NumpyRow, TorchRow
 from mmdoctor.model import Artefact, OpencvChoice
 
 
@@ -24,19 +24,18 @@ class NumericCandidate(NamedTuple):
     download_mb: int
 
 
-def numeric_candidates(world: Situation, torch: TorchRow) -> Iterator[NumericCandidate]:
-    """Every NumPy that this torch takes, with an xtcocotools that loads beside it and one OpenCV."""
+def numeric_candidates(world: Situation, torch: TorchRow, xtcocotools: str) -> Iterator[NumericCandidate]:
+    """Every NumPy that this torch takes, with an xtcocotools of this range that loads beside it and one OpenCV."""
     for numpy in _numpys(world, torch):
         for opencv, opencv_mb in _opencvs(world, numpy):
-            for version, artefact, minutes, xtc_mb in _xtcocotools(world, numpy):
+            for version, artefact, minutes, xtc_mb in _xtcocotools(world, numpy, xtcocotools):
                 kept = world.installed.get("numpy") == numpy and world.sound("numpy", "numpy")
                 download = (0 if kept else TYPICAL_MB["numpy"]) + opencv_mb + xtc_mb
                 yield NumericCandidate(numpy, version, artefact, opencv, minutes, download)
 
 
 def _numpys(world: Situation, torch: TorchRow) -> Iterator[str]:
-    rows = {row.last: row for row in world.matrix.numpy}
-    versions = list(rows)
+    versions = [row.last for row in world.matrix.numpy]
     for want in world.wanted:
         exact = (s.version for s in SpecifierSet(want.specifier) if want.name == "numpy" and s.operator == "==")
         versions += [version for version in exact if not version.endswith(".*")]
@@ -50,36 +49,57 @@ def _numpys(world: Situation, torch: TorchRow) -> Iterator[str]:
         if row is None and world.installed.get("numpy") != version:
             world.reject(name, "numpy", "a known series", version, f"not on PyPI on {world.matrix.read_on}")
             continue
-        if row is not None and rules.minor(world.python) not in row.python:
-            wanted = f"Python {', '.join(row.python)}"
-            world.reject(name, "python", wanted, world.python, "there is no wheel for this Python")
+        stays = world.installed.get("numpy") == version and world.sound("numpy", "numpy")
+        if row is not None and not stays and not _numpy_wheel(world, row, name):
             continue
         if rules.numpy_generation(version) > torch.numpy:
             why = f"torch {torch.release} was built for NumPy {torch.numpy} and cannot take arrays of NumPy 2"
-            world.reject(f"{name} with torch {torch.release}", "numpy-generation", "numpy <2", version, why)
+            beside = f"{name} with torch {torch.release}"
+            world.reject(beside, "numpy-generation", "numpy <2", version, why, torch.source)
             continue
         yield version
+
+
+def _numpy_wheel(world: Situation, row: NumpyRow, name: str) -> bool:
+    """Whether there is a wheel of it for this Python and C library."""
+    if rules.minor(world.python) not in row.python:
+        wanted = f"Python {', '.join(row.python)}"
+        world.reject(name, "python", wanted, world.python, "there is no wheel for this Python", row.source)
+        return False
+    glibc = world.facts.host.glibc if world.facts.host.os == "linux" else None
+    if row.glibc and isinstance(glibc, str) and rules.order(glibc) < rules.order(row.glibc):
+        world.reject(name, "glibc", f"glibc {row.glibc}", glibc, "its wheels need a newer C library", row.source)
+        return False
+    return True
 
 
 def _opencvs(world: Situation, numpy: str) -> Iterator[tuple[OpencvChoice, int]]:
     flavour = opencv_flavour(world)
     if not world.alone(flavour, rules.OPENCV_NAMES):
         return
-    rows = [row for row in world.matrix.binaries if row.package == flavour]
+    rows = list(rules.binary_rows(world.matrix, flavour))
     installed = world.installed.get(flavour, "")
     stays = opencv_stays(world, flavour, numpy)
     if stays and installed not in {row.version for row in rows} and world.allows(flavour, installed):
         yield OpencvChoice(name=flavour, version=installed), 0  # type: ignore[arg-type]
         return
-    rows.sort(key=lambda row: (row.version == installed, rules.order(row.version)), reverse=True)
+    rows.sort(key=lambda row: not (stays and row.version == installed))
     for row in rows:
-        if world.allows(flavour, row.version) and _numpy_fits(world, row, numpy):
-            kept = stays and row.version == installed
-            yield (
-                OpencvChoice(name=flavour, version=row.version),  # type: ignore[arg-type]
-                0 if kept else TYPICAL_MB["opencv"],
-            )
-            return
+        kept = stays and row.version == installed
+        if world.allows(flavour, row.version) and (kept or _has_wheel(world, row)) and _numpy_fits(world, row, numpy):
+            choice = OpencvChoice(name=flavour, version=row.version)  # type: ignore[arg-type]
+            yield choice, 0 if kept else TYPICAL_MB["opencv"]
+            if flavour not in world.foreign:
+                return  # the rest are only older
+
+
+def _has_wheel(world: Situation, row: BinaryRow) -> bool:
+    pythons = rules.wheel_pythons(row, world.facts.host)
+    if rules.minor(world.python) in pythons:
+        return True
+    wanted, why = f"Python {', '.join(pythons) or 'none on this platform'}", "there is no wheel for this Python"
+    world.reject(f"{row.package} {row.version}", "python", wanted, world.python, why, row.source)
+    return False
 
 
 def opencv_stays(world: Situation, flavour: str, numpy: str) -> bool:
@@ -108,32 +128,41 @@ def opencv_flavour(world: Situation) -> str:
 def _numpy_fits(world: Situation, row: BinaryRow, numpy: str) -> bool:
     name = f"{row.package} {row.version} with numpy {numpy}"
     if not rules.within(numpy, row.numpy):
-        world.reject(name, "numpy-range", f"numpy{row.numpy}", numpy, "it declares that range")
+        world.reject(name, "numpy-range", f"numpy{row.numpy}", numpy, "it declares that range", row.source)
         return False
     if rules.numpy_generation(numpy) == "2" and row.built_on == "1":
-        world.reject(name, "numpy-generation", "numpy <2", numpy, "its wheel was built for NumPy 1")
+        world.reject(name, "numpy-generation", "numpy <2", numpy, "its wheel was built for NumPy 1", row.source)
         return False
     return True
 
 
-def _xtcocotools(world: Situation, numpy: str) -> Iterator[tuple[str, Artefact, float, int]]:
-    rows = [row for row in world.matrix.binaries if row.package == "xtcocotools"]
+def _xtcocotools(world: Situation, numpy: str, wanted: str) -> Iterator[tuple[str, Artefact, float, int]]:
+    """Of each kind of artefact the newest release; that of the least minutes among those to compile."""
     installed = world.installed.get("xtcocotools")
     works = world.sound("xtcocotools", "xtcocotools._mask") and world.installed.get("numpy") == numpy
     if world.facts.imported("xtcocotools._mask") is None:
         works = works and not (_from_wheel(world) and rules.numpy_generation(numpy) == "2")
-    if installed and works and world.allows("xtcocotools", installed):
+    if installed and works and _xtcocotools_fits(world, installed, wanted):
         yield installed, Artefact(kind="installed", source="", reason=f"it loads with numpy {numpy}"), 0.0, 0
         return
-    for row in sorted(rows, key=lambda row: rules.order(row.version), reverse=True):
-        if not world.allows("xtcocotools", row.version):
+    best: dict[str, tuple[str, Artefact, float, int]] = {}
+    for row in rules.binary_rows(world.matrix, "xtcocotools"):
+        if not _xtcocotools_fits(world, row.version, wanted):
             continue
-        if not rules.within(row.version, OLDEST_XTCOCOTOOLS):
-            name = f"xtcocotools {row.version}"
-            world.reject(name, "mmpose", f"xtcocotools {OLDEST_XTCOCOTOOLS}", row.version, "mmpose asks for it")
-            return
-        yield from _xtcocotools_artefacts(world, row, numpy)
-        return
+        for found in _xtcocotools_artefacts(world, row, numpy):
+            kind, minutes = found[1].kind, found[2]
+            if kind not in best or minutes < best[kind][2]:
+                best[kind] = found
+    yield from best.values()
+
+
+def _xtcocotools_fits(world: Situation, version: str, wanted: str) -> bool:
+    if not world.allows("xtcocotools", version):
+        return False
+    if not rules.within(version, wanted):
+        world.reject(f"xtcocotools {version}", "mmpose", f"xtcocotools {wanted}", version, "mmpose asks for it")
+        return False
+    return True
 
 
 def _xtcocotools_artefacts(world: Situation, row: BinaryRow, numpy: str) -> Iterator[tuple[str, Artefact, float, int]]:
@@ -150,12 +179,11 @@ def _xtcocotools_artefacts(world: Situation, row: BinaryRow, numpy: str) -> Iter
             yield row.version, Artefact(kind="wheel", source="pypi", reason=reason), 0.0, TYPICAL_MB["xtcocotools"]
         return
     reason = "its wheels were built for NumPy 1" if has_wheel else f"it has no wheel for Python {world.python} here"
-    tag = "cp" + rules.minor(world.python).replace(".", "")
     for cached in world.facts.wheels:
         same = (cached.name, cached.version, cached.python_tag, cached.numpy) == (
             "xtcocotools",
             row.version,
-            tag,
+            world.tag,
             numpy,
         )
         if same:
@@ -166,13 +194,7 @@ def _xtcocotools_artefacts(world: Situation, row: BinaryRow, numpy: str) -> Iter
                 0,
             )
             return
-    if not world.request.allow_build:
-        world.reject(
-            name, "no-build", "no compile", "only the sdist", f"{reason}, and --no-build forbids to compile it"
-        )
-        return
-    if world.no_compiler():
-        world.reject(name, "compiler", "a C compiler", "none", f"{reason}, and there is no gcc to compile it")
+    if not world.compiles(name, "a C compiler", reason):
         return
     artefact = Artefact(kind="build", source=f"sdist xtcocotools-{row.version}", reason=reason)
     yield row.version, artefact, row.build_minutes or 1.0, 1

@@ -7,13 +7,16 @@ from typing import NamedTuple, Optional
 
 from mmdoctor import rules
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Facts, ImportResult, Index, Recipe, Rejection, Request
+from mmdoctor.model import Distribution, Facts, ImportResult, Index, OfferedWheel, Recipe, Rejection, Request
+from mmdoctor.unlock import unlock
 
 MEGABYTE = 1_000_000
 # Their wheels name the variant in the local label, which is a choice of its own here.
 LABELLED = ("torch", "torchvision")
-OLDEST_XTCOCOTOOLS = ">=1.12"  # mmpose's requirements/runtime.txt
+LABS = frozenset(("mmpose", *rules.OWNERS["mmdet"], *rules.OWNERS["mmengine"]))
 FLAVOURS = ("opencv-python-headless", "opencv-python")
+# The parts of the stack that other packages of the user may have requirements of.
+COUPLED = frozenset({"torch", "torchvision", "numpy", "setuptools", *rules.OPENCV_NAMES})
 # The wheels are of one release each; these are the sizes of a typical one on the index, where the matrix has none.
 TYPICAL_MB = {"cpu": 200, "cuda": 2500, "torchvision": 8, "numpy": 18, "opencv": 60, "mmcv": 95, "xtcocotools": 1}
 
@@ -26,14 +29,42 @@ class Wanted(NamedTuple):
     who: str
 
 
-class Situation:
-    """Facts, matrix and request together, with what is asked of them again and again."""
+class Foreign(NamedTuple):
+    """A requirement that a package outside the stack has of a part of it. `needed`: the stack needs that package;
+    `held`: it holds now; `moves`: uv can look for another release of it."""
 
-    def __init__(self, facts: Facts, matrix: Matrix, request: Request) -> None:
+    specifier: str
+    needed: bool
+    held: bool
+    moves: bool
+
+
+def whose(who: str) -> str:
+    """Who set something, before its name: `your`, `recipe padel-service's`."""
+    return "your" if who == "you" else f"{who}'s"
+
+
+class Situation:
+    """Facts, matrix and request together, with what is asked of them again and again. A `silent` one keeps no
+    rejections."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        matrix: Matrix,
+        request: Request,
+        *,
+        silent: bool = False,
+    ) -> None:
+        self.silent = silent
         self.facts = facts
         self.matrix = matrix
         self.request = request
         self.rejected: dict[tuple[str, str], Rejection] = {}
+        # The torch (release, variant) that is looked at, and the one beside which each rejection was first met.
+        self.beside: Optional[tuple[str, str]] = None
+        self.met_beside: dict[tuple[str, str], Optional[tuple[str, str]]] = {}
+        self._allowed: dict[tuple[str, str], bool] = {}
 
     @property
     def recipe(self) -> Recipe:
@@ -44,8 +75,57 @@ class Situation:
         return self.facts.target.python
 
     @cached_property
+    def tag(self) -> str:
+        """The Python tag of a compiled wheel for the target: `cp311`."""
+        return "cp" + rules.minor(self.python).replace(".", "")
+
+    @cached_property
+    def offers(self) -> tuple[tuple[Index, OfferedWheel], ...]:
+        """The wheels of the user's places, with the place."""
+        return tuple((place, wheel) for place in self.facts.indexes for wheel in place.wheels)
+
+    @cached_property
+    def compiled(self) -> frozenset[tuple[str, str]]:
+        """What somebody has compiled, installed, in the cache or at the user's places: name and public version."""
+        cached = ((wheel.name, wheel.version) for wheel in self.facts.wheels)
+        offered = ((wheel.name, wheel.version) for _, wheel in self.offers)
+        there = (*self.installed.items(), *cached, *offered)
+        return frozenset((name, rules.public(version)) for name, version in there)
+
+    @cached_property
     def installed(self) -> dict[str, str]:
         return {name: d.version for name, d in self.facts.target.installed.items()}
+
+    @cached_property
+    def measured_here(self) -> bool:
+        """Whether the measured stacks are of this platform; all of them are of Linux x86_64."""
+        return (self.facts.host.os, self.facts.host.machine) == ("linux", "x86_64")
+
+    @cached_property
+    def numpy_1_wheels(self) -> tuple[Distribution, ...]:
+        """What the stack needs, is no part of it, and came as a wheel built for NumPy 1 that does not declare so."""
+        found, installed = [], self.facts.target.installed
+        for name in self.below - rules.PARTS:
+            d = installed.get(name)
+            row = rules.binary_row(self.matrix, name, d.version) if d else None
+            if d and row and row.built_on == "1" and row.numpy is None and rules.prebuilt(d, row, self.facts):
+                found.append(d)
+        return tuple(sorted(found, key=lambda d: d.name))
+
+    @cached_property
+    def foreign(self) -> dict[str, tuple[Foreign, ...]]:
+        """What the packages outside the stack require of it, by the part's name."""
+        found: dict[str, tuple[Foreign, ...]] = {}
+        for distribution in self.facts.target.distributions:
+            for text in distribution.requires if distribution.name not in rules.PARTS else ():
+                requirement = rules.declared(text, self.facts) if any(name in text for name in COUPLED) else None
+                if requirement is None or requirement.name not in COUPLED or not str(requirement.specifier):
+                    continue
+                have, wanted = self.installed.get(requirement.name), str(requirement.specifier)
+                held = have is not None and rules.within(have, wanted)
+                one = Foreign(wanted, distribution.name in self.below, held, rules.movable(distribution))
+                found[requirement.name] = (*found.get(requirement.name, ()), one)
+        return found
 
     @cached_property
     def wanted(self) -> tuple[Wanted, ...]:
@@ -54,6 +134,15 @@ class Situation:
         own = [Wanted(name, f"=={version}", "you") for name, version in pins.items()]
         theirs = [Wanted(name, text, f"recipe {recipe.name}") for name, text in recipe.packages.items()]
         return (*own, *theirs)
+
+    @cached_property
+    def about_labs(self) -> tuple[object, ...]:
+        """What the choice of mmpose, mmdet and mmengine around an mmcv hangs on besides the matrix: the family, the
+        words about them, whether an mmdet is there, and the mmengine that could stay."""
+        words = tuple(want for want in self.wanted if want.name in LABS)
+        mmdet = any(name in self.installed for name in rules.OWNERS["mmdet"])
+        kept = tuple(self.installed[name] if self.sound(name) else None for name in rules.OWNERS["mmengine"])
+        return self.recipe.family, words, mmdet, kept
 
     @cached_property
     def variants(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -67,28 +156,74 @@ class Situation:
         return tuple(asked)
 
     @cached_property
+    def below(self) -> frozenset[str]:
+        """The installed distributions of the stack and what they require, directly or through others."""
+        return rules.stack_and_below(self.facts)
+
+    @cached_property
     def has_gpu(self) -> bool:
         return bool(self.facts.gpu.devices)
 
-    def reject(self, candidate: str, fact: str, wanted: str, observed: str, why: str) -> None:
-        """Keep why a candidate is out; the first fact stands."""
-        self.rejected.setdefault(
-            (candidate, fact), Rejection(candidate=candidate, fact=fact, wanted=wanted, observed=observed, why=why)
-        )
+    def reject(
+        self,
+        candidate: str,
+        fact: str,
+        wanted: str,
+        observed: str,
+        why: str,
+        source: tuple[str, ...] = (),
+        unlocked: Optional[str] = None,
+    ) -> None:
+        """Keep why a candidate is out; the first fact stands. `source`: that of the matrix's row. `unlocked`: what
+        would let it in, where the fact alone does not say it."""
+        if not self.silent and (candidate, fact) not in self.rejected:
+            self.keep(
+                Rejection(
+                    candidate=candidate,
+                    fact=fact,
+                    wanted=wanted,
+                    observed=observed,
+                    why=why,
+                    unlock=unlocked or unlock(fact, wanted, observed),
+                    source=source,
+                )
+            )
+
+    def keep(self, rejection: Rejection) -> None:
+        """Keep a rejection; of a candidate and a fact the first stands."""
+        key = (rejection.candidate, rejection.fact)
+        if key not in self.rejected:
+            self.met_beside[key] = self.beside
+            self.rejected[key] = rejection
+
+    @cached_property
+    def _wanted_of(self) -> dict[str, tuple[Wanted, ...]]:
+        names = {want.name for want in self.wanted}
+        return {name: tuple(want for want in self.wanted if want.name == name) for name in names}
 
     def allows(self, name: str, version: str) -> bool:
         """Whether every constraint on `name` holds for `version`; if not, it is rejected by who set it."""
-        for want in self.wanted:
-            if want.name == name and not rules.within(version, want.specifier):
-                self.reject(
-                    f"{name} {version}", "constraint", f"{name}{want.specifier}", version, f"{want.who} asked for it"
-                )
-                return False
-        return True
+        known = self._allowed.get((name, version))
+        return self._allows(name, version) if known is None else known
+
+    def _allows(self, name: str, version: str) -> bool:
+        against = next((w for w in self._wanted_of.get(name, ()) if not rules.within(version, w.specifier)), None)
+        self._allowed[name, version] = against is None
+        if against is not None:
+            asked, why = f"{name}{against.specifier}", f"{against.who} asked for it"
+            self.reject(
+                f"{name} {version}",
+                "constraint",
+                asked,
+                version,
+                why,
+                unlocked=f"dropping {whose(against.who)} {asked}",
+            )
+        return against is None
 
     def asks_for(self, name: str) -> bool:
         """Whether the recipe or the user names this package."""
-        return any(want.name == name for want in self.wanted)
+        return name in self._wanted_of
 
     @cached_property
     def faults(self) -> dict[str, str]:
@@ -102,10 +237,18 @@ class Situation:
         return self.faults.get(name)
 
     @cached_property
+    def _doubled(self) -> frozenset[str]:
+        return frozenset(rules.doubled(self.facts))
+
+    def doubled(self, name: str) -> bool:
+        """Whether several installed distributions bring the module of this one."""
+        return rules.module_of(name) in self._doubled
+
+    @cached_property
     def mended(self) -> dict[str, str]:
         """What the stack needs, is no part of the choice, and has wrong files: its version, to be installed again. What
         came from an address or a folder is not on an index and stays."""
-        below = rules.stack_and_below(self.facts) - rules.PARTS
+        below = self.below - rules.PARTS
         found: dict[str, str] = {}
         for d in self.facts.target.distributions:
             if d.name in below and d.name in self.faults and not d.direct and d.record != "editable":
@@ -154,3 +297,29 @@ class Situation:
         """Whether one was looked for and is not there; only gcc is looked for, which is Linux's."""
         toolchain = self.facts.toolchain
         return toolchain.looked and toolchain.gcc is None and self.facts.host.os == "linux"
+
+    def compiles(self, name: str, what: str, because: str, cxx_std: Optional[int] = None) -> bool:
+        """Whether this machine may compile and has `what` compiles; with `cxx_std` also torch's headers, which take
+        memory and a compiler of that standard. `because` says why nothing prebuilt will do. A compiler whose version
+        nobody saw is taken to fit."""
+        if not self.request.allow_build:
+            why = f"{because}, and --no-build forbids to compile it"
+            self.reject(name, "no-build", "a compile", "only the sdist", why)
+            return False
+        if self.no_compiler():
+            self.reject(name, "compiler", what, "none", f"{because}, and there is no gcc to compile it")
+            return False
+        return cxx_std is None or self._takes_torchs_headers(name, because, cxx_std)
+
+    def _takes_torchs_headers(self, name: str, because: str, cxx_std: int) -> bool:
+        memory, gcc = self.facts.host.memory_total_bytes, rules.seen_version(self.facts.toolchain.gcc)
+        if memory < rules.BYTES_PER_JOB:
+            needed = f"{rules.BYTES_PER_JOB / 1e9:g} GB of memory"
+            self.reject(name, "memory", needed, f"{memory / 1e9:.1f} GB", f"{because}; one compiler takes that much")
+            return False
+        floor = rules.gcc_floor(self.matrix, cxx_std)
+        if floor is not None and gcc is not None and rules.order(gcc) < rules.order(floor.gcc):
+            why = f"{because}; torch's headers are C++{cxx_std}"
+            self.reject(name, "gcc", f"gcc ≥{floor.gcc}", gcc, why, floor.source)
+            return False
+        return True

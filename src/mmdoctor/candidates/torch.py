@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from mmdoctor import rules
-from mmdoctor.candidates.situation import TYPICAL_MB, Situation
-from mmdoctor.matrix_model import TorchRow
-from mmdoctor.model import TorchChoice
+from mmdoctor.candidates.situation import TYPICAL_MB, Situation, whose
+from mmdoctor.matrix_model import Matrix, TorchRow
+from mmdoctor.model import GpuDevice, Host, TorchChoice
 
 
 class TorchCandidate(NamedTuple):
@@ -21,15 +21,54 @@ class TorchCandidate(NamedTuple):
 
 
 def torch_candidates(world: Situation) -> Iterator[TorchCandidate]:
-    """Every torch release, variant and source with its torchvision, newest first."""
+    """Every torch release, variant and source with its torchvision, newest first. Leaves `world.beside` at the release
+    and variant that it is about."""
     if not _machine_fits(world):
         return
-    for row in sorted(world.matrix.torch, key=lambda row: rules.order(row.release), reverse=True):
+    for row in newest_torches(world.matrix):
+        world.beside = (row.release, rules.pypi_variant(row, world.facts.host))
         if not world.allows("torch", row.release) or not _fits_machine(world, row):
             continue
         for choice in _torch_choices(world, row):
+            world.beside = (row.release, choice.variant)
             if _variant_fits(world, row, choice):
                 yield from _with_torchvision(world, row, choice)
+
+
+def optimistic(world: Situation, release: str, variant: str) -> TorchCandidate:
+    """The torch of this release and variant as it would be if nothing spoke against it."""
+    row = rules.torch_row(world.matrix, release)
+    if row is None:
+        raise LookupError(f"torch {release} is not in the matrix")
+    there = world.facts.target.torch
+    kept = (
+        there is not None
+        and rules.public(there.version) == release
+        and rules.torch_variant(world.matrix, world.facts) == variant
+    )
+    choice = TorchChoice(version=release, variant=variant, index="installed" if kept else "pypi")
+    return TorchCandidate(
+        row,
+        choice,
+        next(iter(row.torchvision), ""),
+        kept,
+        kept,
+        0 if kept else _torch_mb(row, variant, world.facts.host),
+    )
+
+
+def _torch_mb(row: TorchRow, variant: str, host: Host) -> int:
+    """What a torch weighs: as read, of PyPI's build for Linux x86_64; else that of a typical one."""
+    if variant == "cpu":
+        return TYPICAL_MB["cpu"]
+    read = (host.os, host.machine) == ("linux", "x86_64") and variant == rules.pypi_variant(row, host)
+    return (row.download_mb if read else None) or TYPICAL_MB["cuda"]
+
+
+@rules.remembered
+def newest_torches(matrix: Matrix) -> tuple[TorchRow, ...]:
+    """The rows of torch, newest first."""
+    return tuple(sorted(matrix.torch, key=lambda row: rules.order(row.release), reverse=True))
 
 
 def _machine_fits(world: Situation) -> bool:
@@ -52,13 +91,16 @@ def _fits_machine(world: Situation, row: TorchRow) -> bool:
     pythons = rules.wheel_pythons(row, host)
     if rules.minor(world.python) not in pythons:
         listed = ", ".join(pythons) or "none on this platform"
-        world.reject(name, "python", f"Python {listed}", world.python, "there is no wheel for this Python")
+        why = "there is no wheel for this Python"
+        world.reject(name, "python", f"Python {listed}", world.python, why, row.source)
         return False
     if host.os == "linux" and host.glibc is None:
-        world.reject(name, "glibc", f"glibc {row.glibc}", "another C library", "its wheels are for glibc")
+        why = "its wheels are for glibc"
+        world.reject(name, "glibc", f"glibc {row.glibc}", "another C library", why, row.source)
         return False
     if host.os == "linux" and isinstance(host.glibc, str) and rules.order(host.glibc) < rules.order(row.glibc):
-        world.reject(name, "glibc", f"glibc {row.glibc}", host.glibc, "its wheels need a newer C library")
+        why = "its wheels need a newer C library"
+        world.reject(name, "glibc", f"glibc {row.glibc}", host.glibc, why, row.source)
         return False
     return True
 
@@ -72,6 +114,7 @@ def _torch_choices(world: Situation, row: TorchRow) -> Iterator[TorchChoice]:
     for variant in row.variants:
         if variant == pypi or not _on_torch_index(world, row, variant):
             continue
+        world.beside = (row.release, variant)
         if world.answers("torch", f"torch {row.release}+{variant}"):
             index = world.matrix.torch_index.format(variant=variant)
             yield TorchChoice(version=row.release, variant=variant, index=index)
@@ -82,30 +125,75 @@ def _on_torch_index(world: Situation, row: TorchRow, variant: str) -> bool:
     host = world.facts.host
     if host.os == "macos":
         return False
-    known = (
-        a.torch == row.release and a.variant == variant for a in world.matrix.archs if a.platform == "linux_aarch64"
-    )
-    return host.machine not in rules.ARM or variant == "cpu" or any(known)
+    known = rules.arch_rows(world.matrix).get((row.release, variant), ())
+    read = any(binary.platform == "linux_aarch64" for binary in known)
+    return host.machine not in rules.ARM or variant == "cpu" or read
 
 
 def _variant_fits(world: Situation, row: TorchRow, choice: TorchChoice) -> bool:
     name, gpu = f"torch {row.release}+{choice.variant}", world.facts.gpu
     for who, asked in world.variants:
         if choice.variant not in asked:
-            world.reject(name, "variant", " or ".join(asked), choice.variant, f"{who} asked for it")
+            wanted = " or ".join(asked)
+            unlocked = f"dropping {whose(who)} torch variant {wanted}"
+            world.reject(name, "variant", wanted, choice.variant, f"{who} asked for it", unlocked=unlocked)
             return False
+    if choice.variant == "cpu" or not gpu.devices:
+        return True
+    return _driver_fits(world, name, choice) and all(_holds_code(world, name, choice, device) for device in gpu.devices)
+
+
+def _driver_fits(world: Situation, name: str, choice: TorchChoice) -> bool:
     floor = rules.driver_floor(world.matrix, choice.variant, world.facts.host.os)
-    if world.has_gpu and floor and isinstance(gpu.driver, str) and not rules.driver_runs(gpu.driver, floor):
-        why = f"a driver runs CUDA {rules.cuda_of(choice.variant)} from {floor} on; a newer driver would unlock it"
-        world.reject(name, "driver", f"driver {floor}", gpu.driver, why)
+    if rules.driver_takes(world.facts, choice.variant, floor):
+        return True
+    why = f"a driver runs CUDA {rules.cuda_of(choice.variant)} from {floor} on"
+    _reject_driver(world, name, choice, str(floor), why)
+    return False
+
+
+def _holds_code(world: Situation, name: str, choice: TorchChoice, device: GpuDevice) -> bool:
+    """Whether the binary runs on this GPU: on machine code, or on PTX that the driver is new enough to compile."""
+    capability = device.compute_capability
+    code = rules.code_for(world.matrix, choice.version, choice.variant, world.facts.host, capability)
+    if code is None:
+        return _could_hold_code(world, name, choice, capability)
+    if code.machine:
+        return True
+    if not code.ptx:
+        why = "the binary holds neither machine code nor PTX that runs on this GPU"
+        world.reject(name, "gpu-arch", f"code for {capability}", choice.variant, why, _arch_source(world, choice))
         return False
-    for device in gpu.devices if choice.variant != "cpu" else ():
-        capability = device.compute_capability
-        if rules.holds_code_for(world.matrix, row.release, choice.variant, world.facts.host, capability) is False:
-            why = "the binary holds neither machine code nor PTX that runs on this GPU"
-            world.reject(name, "gpu-arch", f"code for {capability}", choice.variant, why)
-            return False
-    return True
+    floor = rules.toolkit_driver(world.matrix, choice.variant, world.facts.host.os)
+    if rules.driver_takes(world.facts, choice.variant, floor):
+        return True
+    why = f"for {capability} the binary holds PTX alone, which only a driver as new as its CUDA compiles"
+    _reject_driver(world, name, choice, str(floor), why)
+    return False
+
+
+def _could_hold_code(world: Situation, name: str, choice: TorchChoice, capability: str) -> bool:
+    """Whether a binary that nobody read may run on this GPU: its CUDA has to be one that knows the GPU."""
+    cuda, floor = rules.cuda_of(choice.variant) or "", rules.nvcc_floor(world.matrix, capability)
+    if floor is None or rules.order(cuda) >= rules.order(floor):
+        return True
+    why = f"nobody read the binary, and no CUDA before {floor} knows this GPU"
+    world.reject(name, "gpu-arch", f"code for {capability}", f"CUDA {cuda}", why)
+    return False
+
+
+def _arch_source(world: Situation, choice: TorchChoice) -> tuple[str, ...]:
+    rows = rules.arch_rows(world.matrix).get((choice.version, choice.variant), ())
+    return tuple(sorted({key for row in rows for key in row.source}))
+
+
+def _reject_driver(world: Situation, name: str, choice: TorchChoice, floor: str, why: str) -> None:
+    cuda = rules.cuda_of(choice.variant) or ""
+    unlocked = f"driver ≥{floor}"
+    if all(rules.is_data_center(world.matrix, device) for device in world.facts.gpu.devices):
+        unlocked += f", or NVIDIA's cuda-compat-{cuda.replace('.', '-')} before it (this is a data-centre GPU)"
+    source = rules.driver_source(world.matrix, cuda)
+    world.reject(name, "driver", f"driver {floor}", str(world.facts.gpu.driver), why, source, unlocked)
 
 
 def _with_torchvision(world: Situation, row: TorchRow, choice: TorchChoice) -> Iterator[TorchCandidate]:
@@ -114,9 +202,7 @@ def _with_torchvision(world: Situation, row: TorchRow, choice: TorchChoice) -> I
     keep_torch = choice.index == "installed" and world.sound("torch", "torch")
     if choice.index == "installed" and not keep_torch:
         return
-    torch_mb = 0 if keep_torch else row.download_mb or TYPICAL_MB["cuda" if choice.variant != "cpu" else "cpu"]
-    if choice.variant == "cpu" and not keep_torch:
-        torch_mb = TYPICAL_MB["cpu"]
+    torch_mb = 0 if keep_torch else _torch_mb(row, choice.variant, world.facts.host)
     for version in row.torchvision:
         if not world.allows("torchvision", version):
             continue

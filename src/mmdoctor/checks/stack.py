@@ -265,7 +265,7 @@ def mmcv_op_runs(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         return broken
     result = facts.imported("mmcv.ops")
     if result is None:
-        return None
+        return _without_cuda_ops(facts, matrix)
     on_gpu = result.data.get("nms_cuda")
     if on_gpu not in (None, "ok"):
         cause = "gpu-arch-unsupported" if "no kernel image" in on_gpu else "mmcv-cpu-build"
@@ -274,24 +274,41 @@ def mmcv_op_runs(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     return ok(f"nms on {where}, compiled with {result.data.get('compiler')}, CUDA {result.data.get('compiling_cuda')}")
 
 
+def _without_cuda_ops(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    """What the file of mmcv._ext shows without running an op."""
+    variant = rules.torch_variant(matrix, facts)
+    if facts.extension is None or variant is None or not rules.without_cuda_ops(facts, facts.extension, variant):
+        return None
+    detail = f"mmcv was compiled for the CPU alone, beside a {variant} build of torch and a GPU"
+    return fail(detail, "mmcv-cpu-build", f"{facts.extension.path} holds no CUDA code", about=("mmcv.ops",))
+
+
+def one_owner(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    several = {module: owners for module, owners in rules.doubled(facts).items() if module != "mmcv"}
+    if not several:
+        return ok("one distribution brings mmengine") if rules.brought(facts, "mmengine") else None
+    said = [f"{module}: {' and '.join(f'{d.name} {d.version}' for d in owners)}" for module, owners in several.items()]
+    detail = "several distributions own one folder, and each wrote over the other's files"
+    return fail(detail, "module-owned-twice", *said, about=tuple(several))
+
+
 def ranges_hold(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
-    target = facts.target
-    mmcv = next((d for d in target.distributions if d.name in rules.MMCV_NAMES), None)
-    mmengine = target.version("mmengine")
+    mmcv, mmengine = rules.brought(facts, "mmcv"), rules.brought(facts, "mmengine")
     wrong: list[str] = []
     about: list[str] = []
     mixed = False
     for project in ("mmdet", "mmpose", "mmpretrain"):
-        version = target.version(project)
-        row = rules.mmlab_row(matrix, project, version) if version else None
+        owner = rules.brought(facts, project)
+        row = rules.mmlab_row(matrix, owner.name, owner.version) if owner else None
         if row is None:
             continue
-        wanted = {"mmcv": row.mmcv, "mmengine": row.mmengine}
-        for name, have in (("mmcv", mmcv.version if mmcv else None), ("mmengine", mmengine)):
-            if have is not None and not rules.within(have, wanted[name]):
-                wrong.append(f"{project} {version} accepts {name} {wanted[name]}; {have} is installed")
+        for name, wanted, have in (("mmcv", row.mmcv, mmcv), ("mmengine", row.mmengine, mmengine)):
+            if have is not None and not rules.within(have.version, wanted):
+                found = have.version if have.name == name else f"{have.name} {have.version}"
+                wrong.append(f"{row.project} {row.version} accepts {name} {wanted}; {found} is installed")
                 about.append(project)
-                mixed = mixed or (name == "mmcv" and _generation(have) != _generation(str(row.mmcv).lstrip("<>=")))
+                other = _generation(have.version) != _generation(str(wanted).lstrip("<>="))
+                mixed = mixed or (name == "mmcv" and other)
     if wrong:
         cause = "mmlab-generation-mix" if mixed else "mmcv-version-range"
         return fail("versions outside the ranges asserted at import", cause, *wrong, about=tuple(about))
@@ -306,15 +323,15 @@ def openmmlab_imports(
     package: str, *steps: str, cause: str = "import-error-swallowed"
 ) -> Callable[[Facts, Matrix], Optional[Verdict]]:
     def judge(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
-        version = facts.target.version(package)
-        if version is None:
+        owner = rules.brought(facts, package)
+        if owner is None:
             return _left_out(package, facts, matrix) if steps != ("registry",) else None
         for step in steps:
             broken = _imported(facts, step, cause, *(() if step == "registry" else (package,)))
             if broken:
                 return broken
-        looked = facts.imported(steps[-1])
-        return ok(f"{package} {version}") if looked else not_imported(f"{package} {version}")
+        looked, said = facts.imported(steps[-1]), f"{owner.name} {owner.version}"
+        return ok(said) if looked else not_imported(said)
 
     return judge
 
@@ -333,17 +350,16 @@ def _left_out(package: str, facts: Facts, matrix: Matrix) -> Verdict:
 
 
 def setuptools_kept(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
-    target = facts.target
-    mmengine = target.version("mmengine")
-    row = rules.mmlab_row(matrix, "mmengine", mmengine) if mmengine else None
+    mmengine = rules.brought(facts, "mmengine")
+    row = rules.mmlab_row(matrix, mmengine.name, mmengine.version) if mmengine else None
     if row is None or not row.pkg_resources:
         return None
-    setuptools = target.version("setuptools")
+    setuptools = facts.target.version("setuptools")
     if setuptools is not None and rules.within(setuptools, "<82"):
         return ok(f"setuptools {setuptools} still brings pkg_resources")
     have = f"setuptools {setuptools}" if setuptools else "no setuptools"
     return fail(
-        f"mmengine {mmengine} imports pkg_resources, which setuptools removed in 82",
+        f"mmengine {row.version} imports pkg_resources, which setuptools removed in 82",
         "pkg-resources-gone",
         have,
         about=("pkg_resources",),
@@ -429,8 +445,14 @@ CHECKS = (
     Check(
         id="MCV001",
         title="one mmcv, with ops",
-        why="mmcv, mmcv-full and mmcv-lite share one folder; the lite ones hold no ops.",
+        why="mmcv, mmcv-full, mmcv-lite and the fork onedl-mmcv share one folder; the lite ones hold no ops.",
         judge=one_mmcv,
+    ),
+    Check(
+        id="MML005",
+        title="one mmengine, one mmdet",
+        why="A fork brings the same modules: onedl-mmcv draws in onedl-mmengine, which writes over mmengine's files.",
+        judge=one_owner,
     ),
     Check(
         id="MCV002",

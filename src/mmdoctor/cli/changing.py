@@ -142,8 +142,8 @@ def refuse_when_busy(env: Optional[str], python: Optional[str]) -> None:
         raise TryAgainError(holder, hint="wait for it to end, then run the same command again")
 
 
-def pins_of(texts: tuple[str, ...]) -> dict[str, str]:
-    """`--pin NAME==VERSION` as a mapping of normalised names."""
+def pins_of(texts: tuple[str, ...], option: str = "--pin ") -> dict[str, str]:
+    """`--pin NAME==VERSION` as a mapping of normalised names; UsageError names the `option`."""
     from packaging.utils import canonicalize_name
     from packaging.version import InvalidVersion, Version
 
@@ -155,7 +155,7 @@ def pins_of(texts: tuple[str, ...]) -> dict[str, str]:
         except InvalidVersion:
             separator = ""
         if not separator or not name:
-            raise UsageError(f"--pin {text}: expected NAME==VERSION", hint="for example --pin numpy==1.26.4")
+            raise UsageError(f"{option}{text}: expected NAME==VERSION", hint=f"for example {option}numpy==1.26.4")
         pins[canonicalize_name(name)] = version
     return pins
 

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 V = TypeVar("V")
 REPORT_FORMATS = ("text", "json", "junit", "github", "markdown")
 FIRST_PERSON = 1000  # uids below are the system's own (login.defs)
-OK, FINDINGS, UNDETERMINED, NO_STACK, BELOW = 0, 1, 3, 4, 1
+OK, FINDINGS, UNDETERMINED, NO_STACK, BELOW, TRY_AGAIN = 0, 1, 3, 4, 1, 75
 
 
 def target_options(command: F) -> F:
@@ -124,6 +124,17 @@ def recovered(env: Optional[str], python: Optional[str]) -> None:
         click.echo(f"mmdoctor: {said}", err=True)
 
 
+def machine_alone(
+    pretend: tuple[str, ...], requested: str, *, quick: bool = False, wheels: Optional[Path] = None
+) -> Facts:
+    """The facts of this machine with an environment that is not there, on the Python of mmdoctor's own minor."""
+    from mmdoctor.pretend import pretend as pretended
+    from mmdoctor.probes.collect import collect
+
+    nowhere = Target(requested=requested, state="absent", python=f"3.{sys.version_info.minor}.0")
+    return pretended(collect(nowhere, Path.cwd(), quick=quick, wheels_folder=wheels), pretend)
+
+
 def looked(
     env: Optional[str],
     python: Optional[str],
@@ -148,8 +159,7 @@ def looked(
 
     elsewhere = any(setting.startswith(("python=", "installed=")) for setting in pretend)
     if elsewhere and not env and not python:
-        nowhere = Target(requested="a pretended environment", state="absent", python=f"3.{sys.version_info.minor}.0")
-        return pretended(collect(nowhere, Path.cwd(), quick=quick, wheels_folder=wheels), pretend)
+        return machine_alone(pretend, "a pretended environment", quick=quick, wheels=wheels)
     recovered(env, python)
     path, is_env = chosen_target(env, python)
     target = Background(probe_target, path.absolute(), is_env=is_env, quick=quick)

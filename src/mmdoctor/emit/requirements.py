@@ -26,7 +26,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     if stack.torch.index.startswith("http"):
         yield f"--extra-index-url {stack.torch.index}"
     if stack.mmcv.artefact.kind == "wheel":
-        yield f"--find-links {stack.mmcv.artefact.source}"
+        source = stack.mmcv.artefact.source
+        yield f"--find-links {source}" if "://" in source else f"# {stack.mmcv.name} lies in your own {source}"
         yield f"--only-binary {stack.mmcv.name}"
     parts = ((stack.mmcv.name, stack.mmcv.artefact), ("xtcocotools", stack.xtcocotools.artefact))
     compiled = {name for name, artefact in parts if artefact.kind in ("build", "cached")}

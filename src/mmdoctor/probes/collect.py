@@ -115,14 +115,17 @@ def probe_extension(target: Target) -> Optional[Extension]:
 
 
 def with_indexes(facts: Facts, matrix: Matrix, *, offline: bool) -> Facts:
-    """The same facts, with whether the indexes that a plan may use answer. Asks the network unless `offline`."""
+    """The same facts, with whether the indexes that a plan may use answer, and what the user's own places offer of
+    mmcv. Asks the network unless `offline`."""
     from mmdoctor.probes.indexes import probe_indexes, user_config
+    from mmdoctor.probes.offers import probe_offers
 
     config = user_config(os.environ, Path.home(), Path(facts.target.prefix) if facts.target.prefix else None)
     cpu = matrix.torch_index.format(variant="cpu")
     wheels = matrix.openmmlab_index.format(variant="cpu", torch="2.1.0")  # a page that exists: not each pair has one
+    offers = Background(probe_offers, config, offline=offline)
     indexes = probe_indexes(config, f"{cpu}/", wheels, offline)
-    return msgspec.structs.replace(facts, indexes=indexes)
+    return msgspec.structs.replace(facts, indexes=(*indexes, *offers.result()))
 
 
 def with_smoke(facts: Facts, smoke: tuple[Bench, ...]) -> Facts:

@@ -18,6 +18,7 @@ from typing import Any, Optional
 import msgspec
 
 from mmdoctor.model import ImportResult, Retry, Target, Value
+from mmdoctor.rules import OWNERS
 from mmdoctor.system import Background, Child
 
 SCRIPT = Path(__file__).with_name("inside_imports.py")
@@ -56,11 +57,9 @@ def steps_for(target: Target) -> tuple[str, ...]:
         package = step.split(".", 1)[0]
         if package == "cv2":
             return any(name.startswith("opencv-") for name in names)
-        if package == "mmcv":
-            return bool(names & {"mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv"})
         if step == "torch.numpy" and "numpy" not in names:
             return False
-        return DISTRIBUTION_OF.get(package, package) in names
+        return not names.isdisjoint(OWNERS.get(package, (DISTRIBUTION_OF.get(package, package),)))
 
     return tuple(step for step in STEPS if installed(step))
 

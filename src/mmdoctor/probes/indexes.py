@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import cache, partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, Optional, Union
+from typing import IO, TYPE_CHECKING, Callable, Literal, Optional, TypeVar, Union
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -28,8 +29,11 @@ from mmdoctor.model import Index, Unknown, Value
 if TYPE_CHECKING:
     import ssl
 
+K = TypeVar("K")
+T = TypeVar("T")
 PYPI = "https://pypi.org/simple"
 DEADLINE_SECONDS = 5.0
+LATE = f"no answer within {DEADLINE_SECONDS:.0f} s"
 NULL_DEVICES = ("/dev/null", "nul")
 # pip's words for a switch (pip._internal.utils.misc.strtobool).
 TRUE = ("y", "yes", "t", "true", "on", "1")
@@ -293,19 +297,25 @@ def probe_indexes(
     if offline:
         not_asked = Unknown(unknown="--offline")
         return tuple(Index(name=name, url=redact(url), reachable=not_asked) for name, url in places.items())
-    answers = dict.fromkeys(places, Answer(refusal=f"no answer within {DEADLINE_SECONDS:.0f} s"))
+    answers = at_once({name: partial(_try, url, config, name) for name, url in places.items()})
+    return tuple(_index(name, url, answers.get(name, Answer(refusal=LATE))) for name, url in places.items())
 
-    def look(name: Name, url: str) -> None:
-        answers[name] = _try(url, config, name)
+
+def at_once(calls: Mapping[K, Callable[[], T]]) -> dict[K, T]:
+    """Make all calls at the same time; what those of them returned that ended within DEADLINE_SECONDS."""
+    answers: dict[K, T] = {}
+
+    def make(key: K) -> None:
+        answers[key] = calls[key]()
 
     # Plain daemon threads: a name server that hangs cannot be interrupted, and must not keep the program from ending.
-    threads = [threading.Thread(target=look, args=place, daemon=True) for place in places.items()]
+    threads = [threading.Thread(target=make, args=(key,), daemon=True) for key in calls]
     end = time.monotonic() + DEADLINE_SECONDS
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    return tuple(_index(name, url, answers[name]) for name, url in places.items())
+    return dict(answers)
 
 
 def _index(name: Name, url: str, answer: Answer) -> Index:
@@ -390,19 +400,33 @@ def _date_of_untrusted(url: str, config: IndexConfig) -> Optional[float]:
         return None
 
 
-def open_url(url: str, config: IndexConfig) -> AbstractContextManager[IO[bytes]]:
-    """Open an address with the user's credentials, proxy and certificates. Raises OSError or ValueError."""
+def why_not(url: str, config: IndexConfig, error: Exception) -> str:
+    """Why an address could not be read, in words that say what to look at."""
+    from urllib.error import HTTPError, URLError
+
+    if isinstance(error, HTTPError):
+        return _http(error.code)
+    return _plain(error.reason if isinstance(error, URLError) else error) + _through_proxy(url, config)
+
+
+def open_url(
+    url: str, config: IndexConfig, headers: Optional[Mapping[str, str]] = None, seconds: Optional[float] = None
+) -> AbstractContextManager[IO[bytes]]:
+    """Open an address with the user's credentials, proxy and certificates; `seconds` is the longest silence. Raises
+    OSError or ValueError."""
     from urllib import request
 
     scheme, credentials, rest = _split(url)
-    asked = request.Request(f"{scheme}{rest}", headers={"User-Agent": "mmdoctor"})
+    asked = request.Request(f"{scheme}{rest}", headers={"User-Agent": "mmdoctor", **(headers or {})})
     if credentials:  # not sent on to where a redirect may lead
         encoded = base64.b64encode(unquote(credentials).encode()).decode()
         asked.add_unredirected_header("Authorization", f"Basic {encoded}")
     opener = request.build_opener(
         request.ProxyHandler(_proxies(config)), request.HTTPSHandler(context=_trust(asked.host, config))
     )
-    opened: AbstractContextManager[IO[bytes]] = opener.open(asked, timeout=DEADLINE_SECONDS - 0.5)
+    opened: AbstractContextManager[IO[bytes]] = opener.open(
+        asked, timeout=DEADLINE_SECONDS - 0.5 if seconds is None else seconds
+    )
     return opened
 
 
@@ -422,21 +446,26 @@ def _through_proxy(url: str, config: IndexConfig) -> str:
 
 
 def _trust(host: str, config: IndexConfig) -> ssl.SSLContext:
+    if host in config.trusted_hosts or host.partition(":")[0] in config.trusted_hosts:
+        return _context(None, None, trusted=True)
+    return _context(config.uv.get("SSL_CERT_FILE") or config.cert, config.client_cert, trusted=False)
+
+
+@cache
+def _context(cert: Optional[str], client_cert: Optional[str], *, trusted: bool) -> ssl.SSLContext:
+    """Made once: reading the system's certificates takes 20 ms, and `matrix refresh` asks for 150 pages."""
     import ssl
 
-    if host in config.trusted_hosts or host.partition(":")[0] in config.trusted_hosts:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    cert = config.uv.get("SSL_CERT_FILE") or config.cert
     try:
         folder = cert is not None and Path(cert).is_dir()
         context = ssl.create_default_context(cafile=None if folder else cert, capath=cert if folder else None)
-        if config.client_cert:
-            context.load_cert_chain(config.client_cert)
+        if client_cert:
+            context.load_cert_chain(client_cert)
     except OSError as error:
-        raise ValueError(f"the certificates of {cert or config.client_cert} cannot be read: {error}") from None
+        raise ValueError(f"the certificates of {cert or client_cert} cannot be read: {error}") from None
+    if trusted:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return context
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING
 
-from mmdoctor import rules
-from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Bench
+from mmdoctor.model import Bench, LeftOut, MatrixList, StackLine, TorchLine
 from mmdoctor.wheels.cache import Proof
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def columns(rows: Iterable[Sequence[str]]) -> str:
@@ -19,36 +21,63 @@ def columns(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in listed)
 
 
-def matrix_table(matrix: Matrix, python: Optional[str], os_name: str) -> str:
-    """The measured stacks, then the torch releases; `python` keeps those that have a wheel for it."""
-    stacks = [("torch", "mmcv", "mmdet", "mmpose", "numpy", "xtcocotools", "Python", "outcome", "measured")]
-    stacks += [
-        (
-            f"{row.torch}+{row.build}",
-            f"{row.mmcv} ({row.mmcv_artefact})",
-            row.mmdet or "–",
-            row.mmpose,
-            row.numpy,
-            f"{row.xtcocotools} ({row.xtcocotools_artefact})",
-            row.python,
-            row.outcome,
-            row.date,
-        )
-        for row in matrix.stacks
-    ]
-    wheels: dict[str, set[str]] = {}
-    for wheel in matrix.mmcv_wheels:
-        if wheel.os == os_name and wheel.package == "mmcv":
-            wheels.setdefault(wheel.torch, set()).update(wheel.versions)
-    torches = [("torch", "torchvision", "Python", "PyPI build", "NumPy", "mmcv wheels")]
-    for row in sorted(matrix.torch, key=lambda row: rules.order(row.release), reverse=True):
-        pythons = row.python_windows if os_name == "windows" else row.python
-        if python is None or rules.minor(python) in pythons:
-            newest = sorted(wheels.get(rules.minor(row.release), ()), key=rules.order)
-            span = f"{pythons[0]}–{pythons[-1]}" if pythons else "–"
-            pairs = ", ".join(row.torchvision)
-            torches.append((row.release, pairs, span, row.pypi_cuda or "cpu", row.numpy, ", ".join(newest) or "none"))
-    return f"Measured stacks\n\n{columns(stacks)}\n\nReleases ({os_name})\n\n{columns(torches)}"
+def matrix_list_text(listed: MatrixList, width: int, colour: bool) -> str:
+    """Measured stacks, torch releases, and what was left out by which fact; columns are folded to fit `width`."""
+    from rich.console import Console
+
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False, markup=False)
+    pretended = "  (pretended)" if listed.pretended else ""
+    console.print(f"{listed.machine}{pretended}; the matrix of {listed.read_on}", soft_wrap=True)
+    if listed.stacks:
+        rows = [_stack_cells(stack) for stack in listed.stacks]
+        console.print(f"\nMeasured stacks ({len(rows)})", style="bold")
+        stacks = ("id", "torch", "Python", "mmcv", "mmdet", "mmpose", "NumPy", "xtcocotools", "outcome", "measured")
+        console.print(_table(stacks, rows))
+    if listed.torch:
+        console.print(f"\ntorch releases ({len(listed.torch)}); * is the build on PyPI", style="bold")
+        releases = ("torch", "torchvision", "Python", "builds", "NumPy", "prebuilt wheels", "evidence")
+        console.print(_table(releases, [_torch_cells(line) for line in listed.torch]))
+    if listed.left_out:
+        console.print("\nLeft out", style="bold")
+        console.print(_table(("", "by", "the newest", "why", "what lets some in"), map(_left_cells, listed.left_out)))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table without lines: the columns that hold lists are folded, the others kept whole as long as there is room."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _stack_cells(stack: StackLine) -> tuple[str, ...]:
+    mmcv = f"{stack.mmcv} ({stack.mmcv_artefact})"
+    xtcocotools = f"{stack.xtcocotools} ({stack.xtcocotools_artefact})"
+    parts = (stack.mmdet or "–", stack.mmpose, stack.numpy, xtcocotools)
+    return (stack.id, stack.torch, stack.python, mmcv, *parts, stack.outcome, stack.date)
+
+
+def _torch_cells(line: TorchLine) -> tuple[str, ...]:
+    builds = " ".join(f"{build}*" if build == line.pypi else build for build in line.builds)
+    wheels = "; ".join(f"{name} {_span(versions)}" for name, versions in line.mmcv_wheels.items())
+    counts = [f"{count} {word}" for count, word in ((line.works, "works"), (line.broken, "broken")) if count]
+    evidence = f"measured: {', '.join(counts)}" if counts else line.evidence
+    said = f"{evidence}; {line.withdrawn}" if line.withdrawn else evidence
+    return (line.release, ", ".join(line.torchvision), _span(line.python), builds, line.numpy, wheels or "none", said)
+
+
+def _span(versions: Sequence[str]) -> str:
+    return versions[0] if len(versions) == 1 else f"{versions[0]}–{versions[-1]}"
+
+
+def _left_cells(left: LeftOut) -> tuple[str, ...]:
+    return (f"{left.count} {left.of}", left.fact, left.newest, left.why, " or ".join(left.unlock))
 
 
 def bench_table(results: Sequence[Bench]) -> str:

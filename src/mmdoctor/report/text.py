@@ -14,21 +14,26 @@ from mmdoctor.model import (
     Gpu,
     Kept,
     Plan,
+    Refresh,
     Report,
     Summary,
     Text,
     Tool,
     Unknown,
     Value,
+    Why,
 )
 from mmdoctor.report.page import Page, quote, size
+from mmdoctor.report.text_matrix import write_refresh
 from mmdoctor.report.text_plan import write_plan
+from mmdoctor.report.text_why import write_why
 
 WIDTH = 100
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "crash": "bold red", "skip": "cyan"}
 ORDER = ("crash", "fail", "warn")
 FIXES = {"auto": "fix", "confirm": "fix (asks first)", "manual": "fix (by hand)"}
-PACKAGES = ("torch", "torchvision", "mmcv", "mmcv-full", "mmcv-lite", "mmengine", "mmdet", "mmpose", "mmpretrain")
+MMLAB = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv", "mmengine", "onedl-mmengine", "mmdet", "onedl-mmdetection")
+PACKAGES = ("torch", "torchvision", *MMLAB, "mmpose", "mmpretrain")
 BINARIES = ("numpy", "xtcocotools", "pycocotools", "opencv-python", "opencv-python-headless", "setuptools")
 
 
@@ -48,6 +53,10 @@ def render(value: Value, colour: bool = False, width: int = WIDTH) -> str:
         _facts(page, value)
     elif isinstance(value, Kept):
         _kept(page, value)
+    elif isinstance(value, Refresh):
+        write_refresh(page, value)
+    elif isinstance(value, Why):
+        write_why(page, value)
     else:
         raise UsageError(f"there is no text form of a {type(value).__name__.lower()}", "use --format json")
     return page.text()

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-from mmdoctor.model import Artefact, Build, Change, Plan, Rejection, Stack, Stage
+from mmdoctor.model import Artefact, Build, Change, Nearest, Plan, Rejection, Stack, Stage
 from mmdoctor.report.page import Page, quote, size
 
 MOST_REJECTIONS = 6
+WORDS = ("constraint", "variant")
+MMCV = {"wheel": "prebuilt", "cached": "compiled earlier", "build": "compiled", "installed": "as installed"}
 EVIDENCE = {
     "tested": "tested: brought up as a whole",
     "tested-elsewhere": "tested on another Python: brought up there as a whole",
@@ -29,10 +31,11 @@ def write_plan(page: Page, plan: Plan) -> None:
         page.line(("nothing to do", "bold green"), ": the environment is what the recipe asks for")
     elif plan.status == "unsatisfiable":
         page.prose(plan.conflict or "nothing satisfies the request", first="no stack: ", style="bold red")
+        write_nearest(page, plan.nearest)
     else:
         _changes(page, plan)
     if plan.status != "nothing-to-do":
-        _rejections(page, plan.rejected)
+        write_rejections(page, plan.rejected)
     _sentences(page, "Not for a plan to mend", plan.manual)
     _sentences(page, "Your packages that cannot live beside this stack", plan.forbidden)
     _sentences(page, "Assumed", plan.assumptions)
@@ -126,14 +129,43 @@ def _stage(page: Page, number: int, stage: Stage) -> None:
         page.prose(f"then {', '.join(stage.verify)} must pass", 5)
 
 
-def _rejections(page: Page, rejected: Sequence[Rejection]) -> None:
-    # The first of each fact is the nearest candidate that it speaks against; the JSON has them all.
+def write_nearest(page: Page, ways: Sequence[Nearest]) -> None:
+    """The ways out, each with its stack and what it costs."""
+    if not ways:
+        return
+    page.heading("Nearest ways out")
+    for number, way in enumerate(ways, 1):
+        stack = way.stack
+        parts = (
+            f"Python {stack.python}",
+            f"torch {stack.torch.version}+{stack.torch.variant}",
+            f"{stack.mmcv.name} {stack.mmcv.version} ({MMCV[stack.mmcv.artefact.kind]})",
+            f"mmdet {stack.mmdet}" if stack.mmdet else "",
+            f"mmpose {stack.mmpose}",
+            f"numpy {stack.numpy}",
+        )
+        page.prose(way.how, 2, first=f"{number}. ")
+        page.prose(", ".join(filter(None, parts)), 5)
+        cost = [f"downloads about {size(way.cost.download_bytes)}" if way.cost.download_bytes else "downloads nothing"]
+        cost.append(f"compiles {_minutes(way.cost.build_minutes)}" if way.cost.build_minutes else "compiles nothing")
+        moved = sum(change.old is not None for change in way.changes)
+        cost += [f"moves {moved} installed package{'s' if moved != 1 else ''}"] if moved else []
+        cost += ["leaves the GPU idle"] if way.idle else []
+        page.prose("; ".join(cost), 5)
+
+
+def write_rejections(page: Page, rejected: Sequence[Rejection]) -> None:
+    """The tightest rejection of each fact, of a candidate once: first those that something would unlock, last what was
+    excluded by a word. The JSON has them all."""
     first: dict[str, Rejection] = {}
     for rejection in rejected:
-        first.setdefault(rejection.fact, rejection)
+        if all(other.candidate != rejection.candidate for other in first.values()):
+            first.setdefault(rejection.fact, rejection)
     if not first:
         return
-    page.heading(f"Rejected (the nearest by reason, of {len(rejected)}; --format json has them all)")
-    for rejection in list(first.values())[:MOST_REJECTIONS]:
-        found = f"wanted {rejection.wanted}, found {rejection.observed}: {rejection.why}"
-        page.prose(found, 2, first=f"{rejection.candidate}: ")
+    page.heading(f"Rejected (the tightest by reason, of {len(rejected)}; --format json has them all)")
+    shown = sorted(first.values(), key=lambda rejection: (rejection.fact in WORDS, rejection.unlock is None))
+    for rejection in shown[:MOST_REJECTIONS]:
+        found = f"{rejection.why} (wanted {rejection.wanted}, found {rejection.observed})"
+        unlocked = f"; unlocked by {rejection.unlock}" if rejection.unlock else ""
+        page.prose(f"{rejection.candidate}: {found}{unlocked}", 2, first="- ")

@@ -15,7 +15,7 @@ from typing import Callable, Optional
 
 import msgspec
 
-from mmdoctor import system
+from mmdoctor import rules, system
 from mmdoctor.errors import ApplyError
 from mmdoctor.model import Build, Host, Target, Text
 from mmdoctor.wheels.cache import BuildKey
@@ -32,7 +32,7 @@ def build_key(build: Build, target: Target, host: Host, compiler: Text, sdist_sh
     """What the wheel of this build will depend on, in this target. xtcocotools knows NumPy and no torch; mmcv the
     reverse (its use of pybind11's NumPy header binds at run time; facts: mmcv_side)."""
     environment = {**os.environ, **build.env}
-    torch = target.torch.version if target.torch and build.package.startswith("mmcv") else ""
+    torch = target.torch.version if target.torch and rules.module_of(build.package) == "mmcv" else ""
     cuda = (target.torch.cuda or "") if target.torch and torch and environment.get("FORCE_CUDA") == "1" else ""
     fixups = hashlib.sha256(msgspec.json.encode(build.fixups)).hexdigest()[:16] if build.fixups else ""
     return BuildKey(

@@ -44,7 +44,9 @@ def fetch_sdist(
     ApplyError when what an index hands out has another sha256 than the matrix says, TryAgainError when no index has
     it or answers (with what each said).
     """
-    name = f"{package}-{version}.tar.gz"
+    # Newer tools write `onedl_mmcv-2.3.6.tar.gz` (PEP 625), older ones kept the hyphens of `mmcv-full-1.7.2.tar.gz`.
+    names = (f"{package}-{version}.tar.gz", f"{package.replace('-', '_')}-{version}.tar.gz")
+    name = next((name for name in names if (into / name).exists()), names[0])
     kept = into / name
     if kept.exists() and (sha256 is None or sha256_of(kept) == sha256):
         return kept
@@ -55,10 +57,12 @@ def fetch_sdist(
     for index in () if config.no_index else (config.pypi, *config.extra_index_urls):
         address = f"{index.rstrip('/')}/{package}/"
         try:
-            file = _address_of(config, address, name)
-            if file is None:
+            listed = _addresses_of(config, address)
+            name = next((name for name in names if name in listed), name)
+            if name not in listed:
                 said.append(f"{redact(address)} does not list it")
                 continue
+            kept, file = into / name, listed[name]
             draft = kept.with_suffix(".part")
             with open_url(file, config) as answer:
                 draft.write_bytes(answer.read())
@@ -78,11 +82,11 @@ def fetch_sdist(
     )
 
 
-def _address_of(config: IndexConfig, page: str, name: str) -> Optional[str]:
+def _addresses_of(config: IndexConfig, page: str) -> dict[str, str]:
     if urlsplit(page).scheme == "file":
         index = Path(unquote(urlsplit(page).path)) / "index.html"
         text = index.read_text(encoding="utf-8") if index.exists() else ""
     else:
         with open_url(page, config) as answer:
             text = answer.read().decode("utf-8", "replace")
-    return next((address for file, address in links(text, page) if file == name), None)
+    return dict(links(text, page))

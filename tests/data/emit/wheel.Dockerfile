@@ -1,6 +1,6 @@
 # Written by `mmdoctor fix --emit dockerfile`.
 # hoof-training: Python 3.10.0, torch 2.1.2+cu121, mmcv 2.1.0 (wheel), mmpose 1.3.2, numpy 1.26.4
-# evidence for this stack: documented
+# evidence for this stack: tested-elsewhere
 # pretended: python=3.10
 # pretended: driver=535.104.05
 # pretended: gpu=7.5

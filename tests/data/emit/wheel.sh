@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Written by `mmdoctor fix --emit script`. Usage: bash THIS_FILE ENVIRONMENT
 # hoof-training: Python 3.10.0, torch 2.1.2+cu121, mmcv 2.1.0 (wheel), mmpose 1.3.2, numpy 1.26.4
-# evidence for this stack: documented
+# evidence for this stack: tested-elsewhere
 # pretended: python=3.10
 # pretended: driver=535.104.05
 # pretended: gpu=7.5
