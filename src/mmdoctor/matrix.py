@@ -343,12 +343,18 @@ def _flow(value: Any) -> str:
 
 def _given(row: Row) -> dict[str, Any]:
     """The row's fields that differ from their default, `source` last."""
-    fields = sorted(msgspec.structs.fields(row), key=lambda field: field.name == "source")
-    values = {field.name: getattr(row, field.name) for field in fields}
-    defaults = {field.name: field.default for field in fields} | {
-        field.name: field.default_factory() for field in fields if field.default_factory is not msgspec.NODEFAULT
+    defaults = _defaults(type(row))
+    return {name: value for name in defaults if (value := getattr(row, name)) != defaults[name]}
+
+
+@cache
+def _defaults(kind: type[Row]) -> dict[str, Any]:
+    """The defaults of a row's fields, NODEFAULT where there is none; `source` last."""
+    fields = sorted(msgspec.structs.fields(kind), key=lambda field: field.name == "source")
+    return {
+        field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        for field in fields
     }
-    return {name: value for name, value in values.items() if value != defaults[name]}
 
 
 def _wrap(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from mmdoctor import rules
@@ -209,6 +210,7 @@ def source_order(key: str) -> tuple[str, int]:
     return letters, int(key[len(letters) :] or 0)
 
 
+@cache
 def _rank(text: str) -> tuple[int, Any]:
     """Orders versions as versions, cpu before cu92 before cu118, and other texts by the alphabet."""
     from packaging.version import Version

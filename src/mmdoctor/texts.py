@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Callable
 
 
+@cache
 def is_version(text: str) -> bool:
     from packaging.version import Version
 
     return _parses(Version, text)
 
 
+@cache
 def is_range(text: str) -> bool:
     from packaging.specifiers import SpecifierSet
 
