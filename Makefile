@@ -38,10 +38,10 @@ test: provision ## the fast tests and the essential real ones (20 minutes on a f
 test-fast: install ## under a minute, offline
 	$(BIN)/python -m pytest -q -n auto -m "not essential and not real and not evidence"
 
-test-real: provision ## the long real ones (35 minutes)
+test-real: provision ## the long real ones (35 minutes on two idle cores)
 	$(BIN)/python -m pytest -q -m real
 
-evidence: provision ## hours: every fault of docs/chaos.md, 300 kills; writes docs/chaos.md
+evidence: provision ## hours: every fault of docs/chaos.md, 300 kills, the emitted script; writes docs/chaos.md
 	MMDOCTOR_CHAOS_TABLE=docs/chaos.md $(BIN)/python -m pytest -q -m evidence
 
 lint: install ## ruff, mypy --strict, the matrix

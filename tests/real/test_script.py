@@ -9,7 +9,7 @@ import pytest
 from mmdoctor.system import uv_program
 from tests.real.conftest import MINUTES, Doctor, run
 
-pytestmark = pytest.mark.real
+pytestmark = pytest.mark.evidence  # it compiles mmcv once more, and make test-real has to end within the hour
 
 
 def test_the_script_stands_alone(doctor: Doctor, scratch: Path) -> None:
