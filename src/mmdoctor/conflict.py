@@ -6,8 +6,8 @@ a hold of every such set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Callable, Optional, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, Generic, Optional, TypeVar
 
 from msgspec.structs import replace
 
@@ -16,7 +16,7 @@ from mmdoctor.candidates.mmcv import mmcv_rows, obtainable
 from mmdoctor.candidates.numeric import numeric_candidates
 from mmdoctor.candidates.openmmlab import ranges_around
 from mmdoctor.candidates.situation import Situation
-from mmdoctor.candidates.torch import TorchCandidate, torch_candidates
+from mmdoctor.candidates.torch import TorchCandidate, torch_builds
 from mmdoctor.holds import (
     ARTEFACTS,
     LABS,
@@ -30,7 +30,7 @@ from mmdoctor.holds import (
     loosened,
     other_pythons,
 )
-from mmdoctor.matrix_model import MmcvRow, TorchRow
+from mmdoctor.matrix_model import TorchRow
 from mmdoctor.model import Cost, Nearest, Rejection, Resolution
 from mmdoctor.resolve import Search, Solution, setuptools_for
 
@@ -104,15 +104,15 @@ class Possible:
         around = answer(LABS, None, ranges_around)
         mmcvs = answer(MMCVS, None, mmcv_rows) if around else ()
         ranges = frozenset[str]().union(*around.values())
-        served: dict[str, tuple[tuple[MmcvRow, ...], frozenset[tuple[str, str]]]] = {}
+        served: dict[str, frozenset[tuple[str, str]]] = {}
         for torch in answer(TORCHES, None, _torches) if mmcvs else ():
             numpy = torch.row.numpy
             if numpy not in served:
                 fed = {text for text in ranges if answer(NUMBERS, (numpy, text), _has_numbers, torch.row, text)}
-                rows = tuple(row for row in mmcvs if fed & around.get((row.package, row.version), fed - fed))
-                served[numpy] = rows, frozenset((row.package, row.version) for row in rows)
-            rows, names = served[numpy]
-            if bool(rows) and answer(ARTEFACTS, (*_build(torch), names), _goes_with, torch, rows):
+                releases = ((row.package, row.version) for row in mmcvs)
+                served[numpy] = frozenset(one for one in releases if not fed.isdisjoint(around.get(one, ())))
+            mmcv = served[numpy]
+            if mmcv and answer(ARTEFACTS, (*_build(torch), mmcv), _goes_with, torch, mmcv):
                 return True
         return False
 
@@ -127,18 +127,30 @@ def _build(torch: TorchCandidate) -> tuple[str, str, bool]:
     return torch.choice.version, torch.choice.variant, torch.keep_torch
 
 
-def _torches(world: Situation) -> tuple[TorchCandidate, ...]:
-    """Each build of torch that fits, with one torchvision."""
-    return tuple({_build(torch): torch for torch in torch_candidates(world)}.values())
+class _Looked(Generic[T]):
+    """What an iterator gives, as far as somebody asked for it; it can be gone through again."""
+
+    def __init__(self, source: Iterator[T]) -> None:
+        self._source, self._seen = source, list[T]()
+
+    def __iter__(self) -> Iterator[T]:
+        yield from self._seen
+        for one in self._source:
+            self._seen.append(one)
+            yield one
+
+
+def _torches(world: Situation) -> _Looked[TorchCandidate]:
+    return _Looked(torch_builds(world))
 
 
 def _has_numbers(world: Situation, torch: TorchRow, xtcocotools: str) -> bool:
     return next(numeric_candidates(world, torch, xtcocotools), None) is not None
 
 
-def _goes_with(world: Situation, torch: TorchCandidate, rows: Sequence[MmcvRow]) -> bool:
+def _goes_with(world: Situation, torch: TorchCandidate, mmcv: frozenset[tuple[str, str]]) -> bool:
     """Whether there is an artefact of one of these mmcv releases beside this torch, and a setuptools for them."""
-    return any(setuptools_for(world, torch, builds=builds) for builds in obtainable(world, torch, rows))
+    return any(setuptools_for(world, torch, builds=builds) for builds in obtainable(world, torch, mmcv))
 
 
 def minimal(stacks: Possible) -> tuple[Hold, ...]:
@@ -248,9 +260,12 @@ def _reasons(stacks: Possible, core: Sequence[Hold], rejected: Sequence[Rejectio
     if None in found.values():
         question = next(loosened(stacks.asked, [hold for hold in stacks.holds if hold not in core]))
         search = Search(question.world(silent=False))
-        search.cheapest()
-        alone = search.tightest_first()
-        found = {hold: said or _through(stacks, hold, core, alone) for hold, said in found.items()}
+        for look in (search.first, search.cheapest):
+            look()
+            alone = search.tightest_first()
+            found = {hold: said or _through(stacks, hold, core, alone) for hold, said in found.items()}
+            if None not in found.values():
+                break
     return list(dict.fromkeys(filter(None, found.values())))[:MOST_REASONS]
 
 

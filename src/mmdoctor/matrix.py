@@ -128,8 +128,9 @@ def _canonical(text: str, kind: type[T]) -> Optional[T]:
     rest = outside.split("\0")
     if len(rest) != len(pieces[::2]):
         return None
+    pieces[::2] = rest
     try:
-        built = msgspec.json.decode('"'.join(piece for pair in zip(rest, [*pieces[1::2], ""]) for piece in pair)[:-1])
+        built = msgspec.json.decode('"'.join(pieces))
         value = msgspec.convert(built, kind)
     except msgspec.DecodeError:
         return None
@@ -139,17 +140,19 @@ def _canonical(text: str, kind: type[T]) -> Optional[T]:
 
 def _as_json(body: str) -> str:
     """What stands under a key at the margin, texts taken out: rows, a table of texts, or a single value."""
-    named = re.sub(r"(\w+):", r'"\1":', body)
+    words = re.split(r"(\w+):", body)  # half the time of a substitution (measured)
+    words[1::2] = [f'"{name}":' for name in words[1::2]]
+    named = "".join(words)
     if named.startswith("- "):
         return "[" + named[2:].replace("\n- ", "\n,") + "]"
     return "{" + named.replace("\n  \0:", ",\0:") + "}" if named.startswith("\0:") else named
 
 
-def _keys(value: Any) -> int:
-    """How many keys there are in a value and all that it holds."""
+def _keys(value: Union[dict[str, Any], list[Any]]) -> int:
+    """How many keys there are in a value and all that it holds; the items of a list are of one kind."""
     if isinstance(value, dict):
-        return len(value) + sum(map(_keys, value.values()))
-    return sum(map(_keys, value)) if isinstance(value, list) and value and not isinstance(value[0], str) else 0
+        return len(value) + sum([_keys(held) for held in value.values() if isinstance(held, (dict, list))])
+    return sum([_keys(item) for item in value]) if value and isinstance(value[0], (dict, list)) else 0
 
 
 def _plain(node: Node, constructor: Any) -> Any:

@@ -8,6 +8,7 @@ whatever could have been cheaper was looked at, so it is the answer or it is amo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple, Optional, TypeVar
 
 from mmdoctor import rules
@@ -140,25 +141,22 @@ class Search:
 
     def __init__(self, world: Situation) -> None:
         self.world = world
-        self._labs: dict[tuple[str, str], tuple[Labs, ...]] = {}
         self._numbers: dict[tuple[str, str], Optional[Numbers]] = {}
+        self._around: dict[str, tuple[Share, int]] = {}
         self._tools: dict[tuple[str, bool], Optional[Tools]] = {}
         self._mmcvs: dict[tuple[str, str, bool], tuple[MmcvCandidate, ...]] = {}
         self._torch_shares: dict[tuple[object, ...], Share] = {}
         self._best_lab: dict[tuple[object, ...], tuple[int, OpenmmlabCandidate]] = {}
-        self._torches: list[tuple[Bound, int, TorchCandidate]] = []
         self._looked_at: set[int] = set()
         # Only an mmcv around which something can stand is worth a question about its wheels.
         self._rows = tuple(row for row in mmcv_rows(world) if self._labs_around(row))
         self._least_labs: dict[str, Share] = {}
-        for labs in (labs for some in self._labs.values() for labs in some):
+        for labs in (labs for row in self._rows for labs in self._labs_around(row)):
             least = self._least_labs.get(labs.xtcocotools, labs.share)
             self._least_labs[labs.xtcocotools] = min(least, labs.share)
 
     def cheapest(self) -> Optional[Solution]:
         """The whole of the least weight; None when nothing satisfies."""
-        candidates = enumerate(torch_candidates(self.world))
-        self._torches = sorted((self._bound(torch), place, torch) for place, torch in candidates)
         best: Optional[Whole] = None
         for bound, place, torch in self._torches:
             if best is not None and bound > best.weight:
@@ -173,10 +171,24 @@ class Search:
     def newest(self) -> None:
         """Look also at what stands beside the newest torch that the machine takes, for the sake of the rejections."""
         newest = max((torch.row.release for _, _, torch in self._torches), key=rules.order)
-        _, place, torch = next(ranked for ranked in self._torches if ranked[2].row.release == newest)
+        self._look(next(ranked for ranked in self._torches if ranked[2].row.release == newest))
+
+    def first(self) -> None:
+        """Look only at what stands beside the torch of the least bound, for the sake of the tightest rejections."""
+        if self._torches:
+            self._look(self._torches[0])
+
+    def _look(self, ranked: tuple[Bound, int, TorchCandidate]) -> None:
+        _, place, torch = ranked
         if place not in self._looked_at:
             for _ in self._pairs(torch):
                 pass
+
+    @cached_property
+    def _torches(self) -> list[tuple[Bound, int, TorchCandidate]]:
+        """The torches in the order of their bounds, each with its place among the candidates."""
+        candidates = enumerate(torch_candidates(self.world))
+        return sorted((self._bound(torch), place, torch) for place, torch in candidates)
 
     def tightest_first(self) -> tuple[Rejection, ...]:
         """The rejections, the tightest first: in the order of the least that a whole with the torch could weigh, beside
@@ -200,18 +212,22 @@ class Search:
 
     def _bound(self, torch: TorchCandidate) -> Bound:
         """A lower bound of the weight of every whole with this torch."""
-        shares, megabytes = [], []
-        for wanted, least in self._least_labs.items():
-            numbers = self._numbers_under(torch, wanted)
-            if numbers is not None:
-                shares.append(total(least, numbers.share))
-                megabytes.append(numbers.least_mb)
-        share = total(self._torch_share(torch), min(shares, default=Share()))
+        around, megabytes = self._least_around(torch)
         rank = best_evidence(self.world, torch.row.release)
-        fetched = torch.download_mb + min(megabytes, default=0)
+        fetched = torch.download_mb + megabytes
         if EVIDENCE[rank] == "documented":  # by a published wheel of mmcv, which is fetched
             fetched += TYPICAL_MB["mmcv"]
-        return (*share, rank, fetched.bit_length(), 0.0, _torch_age(torch))
+        return (*total(self._torch_share(torch), around), rank, fetched.bit_length(), 0.0, _torch_age(torch))
+
+    def _least_around(self, torch: TorchCandidate) -> tuple[Share, int]:
+        """The least that mmpose with its neighbours and NumPy with what is bound to it add, and fetch in megabytes."""
+        key = torch.row.numpy
+        if key not in self._around:
+            under = ((least, self._numbers_under(torch, wanted)) for wanted, least in self._least_labs.items())
+            some = [(total(least, numbers.share), numbers.least_mb) for least, numbers in under if numbers is not None]
+            shares, megabytes = zip(*some) if some else ((Share(),), (0,))
+            self._around[key] = min(shares), min(megabytes)
+        return self._around[key]
 
     def _pairs(self, torch: TorchCandidate) -> Iterator[Pair]:
         """Every mmcv beside this torch, with each group of what can stand around it."""
@@ -276,15 +292,18 @@ class Search:
         return Share(changes=moved(changes), builds=int(mmcv.artefact.kind == "build"))
 
     def _labs_around(self, mmcv: MmcvRow) -> tuple[Labs, ...]:
-        key = (mmcv.package, mmcv.version)
-        if key not in self._labs:
+        world = self.world
+        labs, answers = openmmlab_candidates(world, mmcv), world.matrix.answers
+        key = (Labs, world.about_labs, mmcv.package, mmcv.version)
+        if key not in answers:
             groups: dict[str, list[tuple[Share, OpenmmlabCandidate]]] = {}
-            for lab in openmmlab_candidates(self.world, mmcv):
-                changes = tuple(lab_changes(self.world, mmcv.package, lab))
-                wanted = rules.xtcocotools_of(self.world.matrix, lab.mmpose.version)
+            for lab in labs:
+                changes = tuple(lab_changes(world, mmcv.package, lab))
+                wanted = rules.xtcocotools_of(world.matrix, lab.mmpose.version)
                 groups.setdefault(wanted, []).append((Share(changes=moved(changes), soft_ranges=lab.soft), lab))
-            self._labs[key] = tuple(Labs(wanted, *_least(some)) for wanted, some in groups.items())
-        return self._labs[key]
+            answers[key] = tuple(Labs(wanted, *_least(some)) for wanted, some in groups.items())
+        around: tuple[Labs, ...] = answers[key]
+        return around
 
     def _numbers_under(self, torch: TorchCandidate, xtcocotools: str) -> Optional[Numbers]:
         key, world = (torch.row.numpy, xtcocotools), self.world

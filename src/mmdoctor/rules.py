@@ -460,10 +460,18 @@ def mmcv_wheel(
 
 
 @remembered
-def published_mmcvs(matrix: Matrix, package: str, os_name: str, variant: str, torch: str) -> frozenset[str]:
-    """The releases of this mmcv whose publisher has a wheel for this torch minor and variant, for whatever Python."""
-    rows = _wheel_rows(matrix).get((package, os_name, variant, minor(torch)), ())
-    return frozenset(version for row in rows for version in row.versions)
+def published_mmcvs(matrix: Matrix, os_name: str, variant: str, torch: str) -> frozenset[tuple[str, str]]:
+    """The mmcv releases (package, version) whose publisher has a wheel for this torch minor and variant, for whatever
+    Python."""
+    keys = ((package, os_name, variant, minor(torch)) for package in MMCV_NAMES)
+    rows = (row for key in keys for row in _wheel_rows(matrix).get(key, ()))
+    return frozenset((row.package, version) for row in rows for version in row.versions)
+
+
+@remembered
+def compilable_mmcvs(matrix: Matrix, torch: str) -> frozenset[tuple[str, str]]:
+    """The mmcv releases (package, version) whose source compiles against this torch release."""
+    return frozenset((row.package, row.version) for row in matrix.mmcv if within(torch, row.torch))
 
 
 @remembered

@@ -22,15 +22,15 @@ def pip_cache(scratch: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def poisoned(demo: Path, pip_cache: Path, scratch: Path) -> Path:
-    """pip builds mmcv 2.1.0 without its ops, and keeps the wheel under the sdist's address alone."""
-    settings = {
-        "PIP_CACHE_DIR": str(pip_cache),
-        "MMCV_WITH_OPS": "0",
-        "PATH": f"{demo / 'bin'}:{os.environ['PATH']}",
-    }
-    build = ("-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", str(scratch / "trap"))
-    run(str(demo / "bin" / "python"), *build, "mmcv==2.1.0", environment=settings)
+def poisoned(scratch: Path, pip_cache: Path) -> Path:
+    """pip builds mmcv 2.1.0 where there is no torch, so without its ops, and keeps the wheel under the sdist's address."""
+    env = scratch / "bare"
+    settings = {"PIP_CACHE_DIR": str(pip_cache)}
+    run(which("python3.11") or which("python3") or "python3", "-m", "venv", str(env))
+    pip = (str(env / "bin" / "python"), "-m", "pip")
+    run(*pip, "install", "-q", "--upgrade", "pip", "setuptools<81", "wheel", environment=settings)
+    build = ("wheel", "-q", "--no-build-isolation", "--no-deps", "-w", str(scratch / "trap"))
+    run(*pip, *build, "mmcv==2.1.0", environment=settings)
     return pip_cache
 
 
@@ -77,7 +77,7 @@ def test_fix_changes_little_heals_and_never_takes_pips_wheel(
     assert plan["stack"]["mmcv"]["artefact"]["kind"] == "build"
     assert plan["stack"]["xtcocotools"]["artefact"]["kind"] == "build"
 
-    # The trap is set: pip itself would hand out the wheel without ops that it built in the demo environment.
+    # The trap is set: pip itself would hand out the wheel without ops that it built where there was no torch.
     cache = {"PIP_CACHE_DIR": str(poisoned)}
     listed = run(str(natural / "bin/python"), "-m", "pip", "cache", "list", environment=cache)
     assert "mmcv-2.1.0" in listed

@@ -39,29 +39,31 @@ def mmcv_candidates(world: Situation, torch: TorchCandidate, rows: Iterable[Mmcv
             yield found
 
 
-def obtainable(world: Situation, torch: TorchCandidate, rows: Iterable[MmcvRow]) -> Iterator[bool]:
-    """The ways to have any of these mmcv releases beside this torch: True for a compile, False for what some source
-    has. For a silent situation."""
-    if any(rules.within(torch.row.release, row.torch) for row in rows) and _compiler_fits(world, torch, "mmcv", ""):
+def obtainable(world: Situation, torch: TorchCandidate, releases: frozenset[tuple[str, str]]) -> Iterator[bool]:
+    """The ways to have any of these mmcv releases (package, version) beside this torch: True for a compile, False for
+    what some source has. For a silent situation."""
+    compilable = rules.compilable_mmcvs(world.matrix, torch.row.release)
+    if not compilable.isdisjoint(releases) and _compiler_fits(world, torch, "mmcv", ""):
         yield True
-    asked = (Asked.of(world, row, torch) for row in rows if _perhaps_compiled(world, torch, row))
+    rows = (rules.mmcv_row(world.matrix, *release) for release in sorted(_compiled(world, torch) & releases))
+    asked = [Asked.of(world, row, torch) for row in rows if row is not None]
     if any(isinstance(source(world, one), Found) for one in asked for source in SOURCES):
         yield False
 
 
-def _perhaps_compiled(world: Situation, torch: TorchCandidate, row: MmcvRow) -> bool:
-    """Whether it is worth asking the sources: somebody has a wheel of this mmcv, for whatever Python."""
+def _compiled(world: Situation, torch: TorchCandidate) -> frozenset[tuple[str, str]]:
+    """The mmcv releases (package, version) of which somebody has a wheel, for whatever Python: those about which it is
+    worth asking the sources."""
     host, variant = world.facts.host, torch.choice.variant
-    published = rules.published_mmcvs(world.matrix, row.package, host.os, variant, torch.row.release)
-    return row.version in published or (row.package, row.version) in world.compiled
+    return rules.published_mmcvs(world.matrix, host.os, variant, rules.minor(torch.row.release)) | world.compiled
 
 
 def _worth_asking(world: Situation, torch: TorchCandidate, rows: Iterable[MmcvRow]) -> Iterator[MmcvRow]:
     """Those for which there may be an artefact: somebody has a wheel, or a compile is possible."""
-    compiles = _compiler_fits(world, torch, "mmcv", "")
-    for row in rows:
-        if (compiles and rules.within(torch.row.release, row.torch)) or _perhaps_compiled(world, torch, row):
-            yield row
+    worth = _compiled(world, torch)
+    if _compiler_fits(world, torch, "mmcv", ""):
+        worth |= rules.compilable_mmcvs(world.matrix, torch.row.release)
+    return (row for row in rows if (row.package, row.version) in worth)
 
 
 def _for_this_python(world: Situation, row: MmcvRow) -> bool:

@@ -137,12 +137,11 @@ class Situation:
 
     @cached_property
     def about_labs(self) -> tuple[object, ...]:
-        """What the choice of mmpose, mmdet and mmengine around an mmcv hangs on besides the matrix: the family, the
-        words about them, whether an mmdet is there, and the mmengine that could stay."""
+        """What the choice of mmpose, mmdet and mmengine around an mmcv hangs on besides the matrix, and what each would
+        change: the family, the words about them, and those that are there, in which state."""
         words = tuple(want for want in self.wanted if want.name in LABS)
-        mmdet = any(name in self.installed for name in rules.OWNERS["mmdet"])
-        kept = tuple(self.installed[name] if self.sound(name) else None for name in rules.OWNERS["mmengine"])
-        return self.recipe.family, words, mmdet, kept
+        there = ((name, version, self.sound(name), self.doubled(name)) for name, version in self.installed.items())
+        return self.recipe.family, words, tuple(sorted(one for one in there if one[0] in LABS))
 
     @cached_property
     def variants(self) -> tuple[tuple[str, tuple[str, ...]], ...]:

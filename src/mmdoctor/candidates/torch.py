@@ -21,8 +21,19 @@ class TorchCandidate(NamedTuple):
 
 
 def torch_candidates(world: Situation) -> Iterator[TorchCandidate]:
-    """Every torch release, variant and source with its torchvision, newest first. Leaves `world.beside` at the release
-    and variant that it is about."""
+    """Every torch release, variant and source with each of its torchvisions, newest first. Leaves `world.beside` at the
+    release and variant that it is about."""
+    for row, choice in _builds(world):
+        yield from _with_torchvision(world, row, choice)
+
+
+def torch_builds(world: Situation) -> Iterator[TorchCandidate]:
+    """As `torch_candidates`, each build with one torchvision."""
+    found = (next(_with_torchvision(world, row, choice), None) for row, choice in _builds(world))
+    return filter(None, found)
+
+
+def _builds(world: Situation) -> Iterator[tuple[TorchRow, TorchChoice]]:
     if not _machine_fits(world):
         return
     for row in newest_torches(world.matrix):
@@ -32,7 +43,7 @@ def torch_candidates(world: Situation) -> Iterator[TorchCandidate]:
         for choice in _torch_choices(world, row):
             world.beside = (row.release, choice.variant)
             if _variant_fits(world, row, choice):
-                yield from _with_torchvision(world, row, choice)
+                yield row, choice
 
 
 def optimistic(world: Situation, release: str, variant: str) -> TorchCandidate:
@@ -109,25 +120,29 @@ def _torch_choices(world: Situation, row: TorchRow) -> Iterator[TorchChoice]:
     installed, there = world.facts.target.torch, rules.torch_variant(world.matrix, world.facts)
     if installed is not None and there is not None and rules.public(installed.version) == row.release:
         yield TorchChoice(version=row.release, variant=there, index="installed")
-    pypi = rules.pypi_variant(row, world.facts.host)
-    yield TorchChoice(version=row.release, variant=pypi, index="pypi")
-    for variant in row.variants:
-        if variant == pypi or not _on_torch_index(world, row, variant):
-            continue
-        world.beside = (row.release, variant)
-        if world.answers("torch", f"torch {row.release}+{variant}"):
-            index = world.matrix.torch_index.format(variant=variant)
-            yield TorchChoice(version=row.release, variant=variant, index=index)
-
-
-def _on_torch_index(world: Situation, row: TorchRow, variant: str) -> bool:
-    """The variants are those of Linux x86_64 and Windows; of Linux aarch64 those whose binary was read, and CPU."""
     host = world.facts.host
-    if host.os == "macos":
-        return False
-    known = rules.arch_rows(world.matrix).get((row.release, variant), ())
-    read = any(binary.platform == "linux_aarch64" for binary in known)
-    return host.machine not in rules.ARM or variant == "cpu" or read
+    for choice in _published(world.matrix, row.release, rules.pypi_variant(row, host), host.os, host.machine):
+        world.beside = (row.release, choice.variant)
+        if choice.index == "pypi" or world.answers("torch", f"torch {row.release}+{choice.variant}"):
+            yield choice
+
+
+@rules.remembered
+def _published(matrix: Matrix, release: str, pypi: str, os: str, machine: str) -> tuple[TorchChoice, ...]:
+    """The builds of a release for a platform: PyPI's, which is of the variant `pypi`, then the others of torch's index.
+    The variants of a row are those of Linux x86_64 and Windows; of Linux aarch64 those whose binary was read, and CPU."""
+    row = rules.torch_row(matrix, release)
+    listed = row.variants if row is not None and os != "macos" else ()
+    if machine in rules.ARM:
+        rows = rules.arch_rows(matrix)
+        read = {key[1] for key in rows if key[0] == release and any(r.platform == "linux_aarch64" for r in rows[key])}
+        listed = tuple(variant for variant in listed if variant in read | {"cpu"})
+    there = (
+        TorchChoice(version=release, variant=variant, index=matrix.torch_index.format(variant=variant))
+        for variant in listed
+        if variant != pypi
+    )
+    return (TorchChoice(version=release, variant=pypi, index="pypi"), *there)
 
 
 def _variant_fits(world: Situation, row: TorchRow, choice: TorchChoice) -> bool:
