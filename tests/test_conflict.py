@@ -60,8 +60,12 @@ def test_the_set_is_minimal(asked: Question) -> None:
         assert has_stack(asked, [*others, hold]), hold.says
     assert resolution.nearest
     for way in resolution.nearest:
-        assert has_stack(asked, [hold for hold in stacks.holds if hold.constraint in way.gives])
-        assert {*way.gives} & {*resolution.core}
+        if way.gives:
+            assert has_stack(asked, [hold for hold in stacks.holds if hold.constraint in way.gives])
+            assert {*way.gives} & {*resolution.core}
+        else:  # by a fork that is named
+            pins = {**asked.request.pins, way.stack.mmcv.name: way.stack.mmcv.version}
+            assert has_stack(asked._replace(request=replace(asked.request, pins=pins)), [])
 
 
 def blackwell(machine: Machine, *more: str) -> Facts:

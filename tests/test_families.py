@@ -80,6 +80,17 @@ def test_the_fork_by_name(matrix: Matrix) -> None:
     assert not set(OWN) & {c.name for c in resolution.changes}
 
 
+def test_the_fork_is_a_way_out_where_it_has_the_wheel(matrix: Matrix) -> None:
+    """OpenMMLab has no wheel beside a torch for Blackwell, OneDL has. Who said which mmcv does not mean the fork's."""
+    facts = on("3.10", *BLACKWELL, "glibc=2.39")
+    only = {"allow_build": False, "torch_variants": ("cu128",)}
+    fork = next(way for way in ask(facts, matrix, **only).nearest if not way.gives)
+    assert fork.how == "with the fork OneDL, by --pin onedl-mmcv==2.3.6"
+    assert (fork.stack.mmcv.artefact.kind, fork.idle) == ("wheel", False)
+    assert ask(facts, matrix, **only, pins={"onedl-mmcv": "2.3.6"}).stack == fork.stack
+    assert all(way.gives for way in ask(facts, matrix, **only, pins={"mmcv": "2.1.0"}).nearest)
+
+
 @pytest.mark.parametrize("name", FORK)
 def test_any_of_its_names_will_do(matrix: Matrix, name: str) -> None:
     stack = stack_of(ask(on("3.10"), matrix, pins={name: FORK[name]}))

@@ -12,6 +12,7 @@ from typing import Any, Callable, Generic, Optional, TypeVar
 from msgspec.structs import replace
 
 from mmdoctor import rules
+from mmdoctor.candidates.families import forks
 from mmdoctor.candidates.mmcv import mmcv_rows, obtainable
 from mmdoctor.candidates.numeric import numeric_candidates
 from mmdoctor.candidates.openmmlab import ranges_around
@@ -24,6 +25,7 @@ from mmdoctor.holds import (
     NUMBERS,
     PARTS,
     TORCHES,
+    WORD,
     Hold,
     Question,
     holds,
@@ -33,8 +35,10 @@ from mmdoctor.holds import (
 from mmdoctor.matrix_model import TorchRow
 from mmdoctor.model import Cost, Nearest, Rejection, Resolution
 from mmdoctor.resolve import Search, Solution, setuptools_for
+from mmdoctor.weigh import Weight
 
 T = TypeVar("T")
+Rank = tuple[int, list[int], Weight]  # of a way out: holds let go, their efforts, what its stack weighs
 WAYS = 2
 MOST_REASONS = 2
 WORDS = ("constraint", "variant")  # facts that are somebody's word
@@ -112,7 +116,7 @@ class Possible:
                 releases = ((row.package, row.version) for row in mmcvs)
                 served[numpy] = frozenset(one for one in releases if not fed.isdisjoint(around.get(one, ())))
             mmcv = served[numpy]
-            if mmcv and answer(ARTEFACTS, (*_build(torch), mmcv), _goes_with, torch, mmcv):
+            if bool(mmcv) and answer(ARTEFACTS, (*_build(torch), mmcv), _goes_with, torch, mmcv):
                 return True
         return False
 
@@ -181,7 +185,8 @@ def nearest(stacks: Possible, core: Sequence[Hold]) -> tuple[Nearest, ...]:
     cheapest.
 
     Every way out lets go of a hold of the minimal set. Where one alone does not do, there is the way that keeps all
-    that is hardest to change; and the one that keeps, besides, the hold of the minimal set that the first gives.
+    that is hardest to change; and the one that keeps, besides, the hold of the minimal set that the first gives. A fork
+    that nobody named is a way, too.
     """
     ways: list[tuple[Hold, ...]] = [(hold,) for hold in core if stacks.any_without((hold,))]
     kept = [hold for way in ways for hold in way]
@@ -191,7 +196,7 @@ def nearest(stacks: Possible, core: Sequence[Hold]) -> tuple[Nearest, ...]:
         if not way:
             break
         ways.append(way)
-    ranked = sorted((_way(stacks, way) for way in ways), key=lambda one: one[0])
+    ranked = sorted((*(_way(stacks, way) for way in ways), *_by_forks(stacks.asked)), key=lambda one: one[0])
     return tuple(way for _, way in ranked[:WAYS])
 
 
@@ -214,7 +219,7 @@ def correction(stacks: Possible, kept: Sequence[Hold]) -> tuple[Hold, ...]:
     return tuple(gone)
 
 
-def _way(stacks: Possible, let_go: tuple[Hold, ...]) -> tuple[tuple[object, ...], Nearest]:
+def _way(stacks: Possible, let_go: tuple[Hold, ...]) -> tuple[Rank, Nearest]:
     """The cheapest stack without these holds, with its rank; of several Pythons on the first that has one."""
     question = stacks.without(let_go)
     best = Search(question.world()).cheapest() if question else None
@@ -223,6 +228,16 @@ def _way(stacks: Possible, let_go: tuple[Hold, ...]) -> tuple[tuple[object, ...]
     how = " and ".join(hold.how for hold in let_go).replace("{python}", rules.minor(question.facts.target.python))
     efforts = sorted((hold.effort for hold in let_go), reverse=True)
     return (len(let_go), efforts, best.weight), _nearest(stacks.asked, let_go, how, best)
+
+
+def _by_forks(asked: Question) -> Iterator[tuple[Rank, Nearest]]:
+    """The forks with which there is a stack though everything holds. To name one is a word more, as to let go of one is
+    a word less."""
+    for family, request in forks(asked.request):
+        best = Search(asked._replace(request=request).world()).cheapest()
+        if best is not None:
+            how = f"with the fork {family.name}, by --pin {family.mmcv}=={best.stack.mmcv.version}"
+            yield (1, [WORD], best.weight), _nearest(asked, (), how, best)
 
 
 def _nearest(asked: Question, let_go: tuple[Hold, ...], how: str, best: Solution) -> Nearest:

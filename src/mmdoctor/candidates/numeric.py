@@ -37,7 +37,7 @@ def numeric_candidates(world: Situation, torch: TorchRow, xtcocotools: str) -> I
 def _numpys(world: Situation, torch: TorchRow) -> Iterator[str]:
     versions = [row.last for row in world.matrix.numpy]
     for want in world.wanted:
-        exact = (s.version for s in SpecifierSet(want.specifier) if want.name == "numpy" and s.operator == "==")
+        exact = (s.version for s in SpecifierSet(want.specifier) if s.operator == "==") if want.name == "numpy" else ()
         versions += [version for version in exact if not version.endswith(".*")]
     if "numpy" in world.installed:
         versions.append(world.installed["numpy"])

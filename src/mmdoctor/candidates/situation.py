@@ -64,7 +64,6 @@ class Situation:
         # The torch (release, variant) that is looked at, and the one beside which each rejection was first met.
         self.beside: Optional[tuple[str, str]] = None
         self.met_beside: dict[tuple[str, str], Optional[tuple[str, str]]] = {}
-        self._allowed: dict[tuple[str, str], bool] = {}
 
     @property
     def recipe(self) -> Recipe:
@@ -202,23 +201,13 @@ class Situation:
 
     def allows(self, name: str, version: str) -> bool:
         """Whether every constraint on `name` holds for `version`; if not, it is rejected by who set it."""
-        known = self._allowed.get((name, version))
-        return self._allows(name, version) if known is None else known
-
-    def _allows(self, name: str, version: str) -> bool:
-        against = next((w for w in self._wanted_of.get(name, ()) if not rules.within(version, w.specifier)), None)
-        self._allowed[name, version] = against is None
-        if against is not None:
-            asked, why = f"{name}{against.specifier}", f"{against.who} asked for it"
-            self.reject(
-                f"{name} {version}",
-                "constraint",
-                asked,
-                version,
-                why,
-                unlocked=f"dropping {whose(against.who)} {asked}",
-            )
-        return against is None
+        for want in self._wanted_of.get(name, ()):
+            if not rules.within(version, want.specifier):
+                asked, why = f"{name}{want.specifier}", f"{want.who} asked for it"
+                unlocked = f"dropping {whose(want.who)} {asked}"
+                self.reject(f"{name} {version}", "constraint", asked, version, why, unlocked=unlocked)
+                return False
+        return True
 
     def asks_for(self, name: str) -> bool:
         """Whether the recipe or the user names this package."""

@@ -130,7 +130,7 @@ def _torch_choices(world: Situation, row: TorchRow) -> Iterator[TorchChoice]:
 @rules.remembered
 def _published(matrix: Matrix, release: str, pypi: str, os: str, machine: str) -> tuple[TorchChoice, ...]:
     """The builds of a release for a platform: PyPI's, which is of the variant `pypi`, then the others of torch's index.
-    The variants of a row are those of Linux x86_64 and Windows; of Linux aarch64 those whose binary was read, and CPU."""
+    A row's variants are those of Linux x86_64 and Windows; of Linux aarch64 those whose binary was read, and CPU."""
     row = rules.torch_row(matrix, release)
     listed = row.variants if row is not None and os != "macos" else ()
     if machine in rules.ARM:
@@ -212,42 +212,44 @@ def _reject_driver(world: Situation, name: str, choice: TorchChoice, floor: str,
 
 
 def _with_torchvision(world: Situation, row: TorchRow, choice: TorchChoice) -> Iterator[TorchCandidate]:
-    target = world.facts.target
-    name = f"torch {row.release}+{choice.variant}"
     keep_torch = choice.index == "installed" and world.sound("torch", "torch")
     if choice.index == "installed" and not keep_torch:
         return
     torch_mb = 0 if keep_torch else _torch_mb(row, choice.variant, world.facts.host)
+    stays = _torchvision_that_fits(world, row, choice, keep_torch)
     for version in row.torchvision:
         if not world.allows("torchvision", version):
             continue
-        build = target.torchvision_build or world.installed.get("torchvision", "")
-        label = build.partition("+")[2].partition(".")[0]
-        works = keep_torch and not label and world.facts.imported("torchvision") is not None
-        fits = works or (label or rules.pypi_variant(row, world.facts.host)) == choice.variant
-        if rules.public(build) == version and fits and _torchvision_sound(world, keep_torch):
+        if version == stays:
             yield TorchCandidate(row, choice, version, keep_torch, True, torch_mb)
             continue
         source = choice
         if choice.index == "installed":
-            found = _torchvision_source(world, row, choice, name)
+            found = _torchvision_source(world, row, choice)
             if found is None:
                 continue
             source = TorchChoice(version=choice.version, variant=choice.variant, index=found)
-        vision_mb = TYPICAL_MB["torchvision"]
-        yield TorchCandidate(row, source, version, keep_torch, False, torch_mb + vision_mb)
+        yield TorchCandidate(row, source, version, keep_torch, False, torch_mb + TYPICAL_MB["torchvision"])
 
 
-def _torchvision_sound(world: Situation, keep_torch: bool) -> bool:
-    """An import that failed beside the torch that stays is final; beside one that goes it says nothing."""
-    return world.sound("torchvision", "torchvision" if keep_torch else None)
+def _torchvision_that_fits(world: Situation, row: TorchRow, choice: TorchChoice, keep_torch: bool) -> Optional[str]:
+    """The installed torchvision where it is sound and of this torch's build; else None. An import that failed beside
+    the torch that stays is final; beside one that goes it says nothing."""
+    build = world.facts.target.torchvision_build or world.installed.get("torchvision")
+    if build is None or not world.sound("torchvision", "torchvision" if keep_torch else None):
+        return None
+    label = build.partition("+")[2].partition(".")[0]
+    works = keep_torch and not label and world.facts.imported("torchvision") is not None
+    fits = works or (label or rules.pypi_variant(row, world.facts.host)) == choice.variant
+    return rules.public(build) if fits else None
 
 
-def _torchvision_source(world: Situation, row: TorchRow, choice: TorchChoice, name: str) -> Optional[str]:
+def _torchvision_source(world: Situation, row: TorchRow, choice: TorchChoice) -> Optional[str]:
     """Where torchvision of the installed torch's own variant comes from; None when nowhere (then torch must move)."""
     pypi = rules.pypi_variant(row, world.facts.host)
     if choice.variant == pypi:
         return "pypi"
-    if choice.variant in row.variants and world.answers("torch", f"{name} with its torchvision"):
+    asked = f"torch {row.release}+{choice.variant} with its torchvision"
+    if choice.variant in row.variants and world.answers("torch", asked):
         return world.matrix.torch_index.format(variant=choice.variant)
     return None
