@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple, Optional
 
+from msgspec.structs import replace
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -134,7 +135,7 @@ class Question:
     """Facts, matrix and request, and what can be said of them."""
 
     def __init__(self, facts: Facts, matrix: Matrix, request: Request) -> None:
-        self.facts, self.matrix, self.request, self.recipe = facts, matrix, request, request.recipe
+        self.facts, self.request, self.recipe = facts, request, request.recipe
         self.host, self.python = facts.host, facts.target.python
         self.minor = series(self.python)
         self.gpus = [device.compute_capability for device in facts.gpu.devices]
@@ -144,6 +145,7 @@ class Question:
             (name, f"=={bare(v) if name in ('torch', 'torchvision') else v}") for name, v in request.pins.items()
         ]
         self.wants += list(self.recipe.packages.items())
+        self.matrix = self._handed_out(matrix)
         labels = [{v.partition("+")[2]} for n, v in request.pins.items() if n in ("torch", "torchvision") and "+" in v]
         self.variants = [
             *labels,
@@ -159,6 +161,27 @@ class Question:
         self.flavour = self._flavour()
         self.families = [family for family in FAMILIES if self._family_may(family)]
         self.bill_of_all = Bill(changes=len(self.mended) + self.gone(self.flavour, OPENCVS))
+
+    def _handed_out(self, matrix: Matrix) -> Matrix:
+        """The matrix without what PyPI withdrew, unless it is there or asked for by its very version."""
+
+        def some(rows: Any, name: str, version: str) -> Any:
+            said = ((row, getattr(row, name, name), getattr(row, version)) for row in rows)
+            return tuple(
+                row
+                for row, package, release in said
+                if not row.withdrawn
+                or self.installed.get(package) == release
+                or (package, f"=={release}") in self.wants
+            )
+
+        return replace(
+            matrix,
+            torch=some(matrix.torch, "torch", "release"),
+            mmcv=some(matrix.mmcv, "package", "version"),
+            openmmlab=some(matrix.openmmlab, "project", "version"),
+            binaries=some(matrix.binaries, "package", "version"),
+        )
 
     # --------------------------------------------------------------------------------------------- small questions
 

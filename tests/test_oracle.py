@@ -24,6 +24,17 @@ from tests.oracle_parts import Parts, series, sort_key
 
 FAST, REAL = 150, 3000
 EVERY = 3  # one in so many gets a constraint more
+WITHDRAWN = 5  # one in so many is asked of a matrix in which releases are withdrawn
+
+
+def marked(matrix: Matrix, chance: random.Random) -> Matrix:
+    """A matrix of which PyPI withdrew a quarter of the releases."""
+
+    def some(rows: Any) -> Any:
+        return tuple(replace(row, withdrawn="yanked: a bug") if chance.random() < 0.25 else row for row in rows)
+
+    names = ("torch", "mmcv", "openmmlab", "binaries")
+    return replace(matrix, **{name: some(getattr(matrix, name)) for name in names})
 
 
 def thinned(matrix: Matrix, python: str, chance: random.Random) -> Matrix:
@@ -175,10 +186,12 @@ def assert_monotone(number: int, matrix: Matrix, parts: Parts, least: oracle.Lea
 
 def walk(numbers: range, matrix: Matrix) -> Counter[str]:
     counts: Counter[str] = Counter()
+    fewer = marked(matrix, random.Random(numbers.start))
     for number in numbers:
-        found = assert_exact(number, matrix, counts)
+        asked = matrix if number % WITHDRAWN else fewer
+        found = assert_exact(number, asked, counts)
         if found is not None and number % EVERY == 0:
-            assert_monotone(number, matrix, *found, counts)
+            assert_monotone(number, asked, *found, counts)
     return counts
 
 

@@ -749,3 +749,29 @@ def test_cuda_ops_take_longer(machine: Machine, matrix: Matrix) -> None:
     row = rules.mmcv_row(matrix, "mmcv", "2.1.0")
     assert rules.build_minutes(row, host, "") == 6.5
     assert rules.build_minutes(row, host, "9.0") == 19.5
+
+
+def test_a_withdrawn_release_is_taken_only_where_it_is_there_or_named(machine: Machine, matrix: Matrix) -> None:
+    facts, recipe = new_environment(machine("healthy-cpu"), reachable=True), load_recipe("rtmpose")
+    best = resolve(facts, matrix, Request(recipe=recipe)).stack
+    assert best is not None
+    flavour, version = best.opencv.name, best.opencv.version
+    yanked = replace(
+        matrix,
+        binaries=tuple(
+            replace(row, withdrawn="yanked: a bug") if (row.package, row.version) == (flavour, version) else row
+            for row in matrix.binaries
+        ),
+    )
+    resolution = resolve(facts, yanked, Request(recipe=recipe))
+    assert resolution.stack is not None
+    assert resolution.stack.opencv.version != version
+    said = next(r for r in resolution.rejected if r.candidate == f"{flavour} {version}")
+    assert (said.fact, said.observed, said.unlock) == ("withdrawn", "yanked: a bug", f"your pin {flavour}=={version}")
+    named = resolve(facts, yanked, Request(recipe=recipe, pins={flavour: version})).stack
+    assert named is not None
+    assert named.opencv.version == version
+    there = pretend(facts, (f"installed={flavour}=={version}",))
+    kept = resolve(there, yanked, Request(recipe=recipe)).stack
+    assert kept is not None
+    assert kept.opencv.version == version

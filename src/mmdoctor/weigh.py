@@ -218,7 +218,7 @@ def _for_numpy_2(world: Situation, distribution: Distribution, numpy: str) -> It
     python = rules.minor(world.python)
     for row in rules.binary_rows(world.matrix, distribution.name):
         here = python in rules.wheel_pythons(row, world.facts.host)
-        if row.built_on == "2" and here and rules.within(numpy, row.numpy):
+        if row.built_on == "2" and row.withdrawn is None and here and rules.within(numpy, row.numpy):
             yield row.version
 
 

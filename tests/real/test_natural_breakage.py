@@ -23,7 +23,7 @@ def pip_cache(scratch: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def poisoned(scratch: Path, pip_cache: Path) -> Path:
-    """pip builds mmcv 2.1.0 where there is no torch, so without its ops, and keeps the wheel under the sdist's address."""
+    """pip builds mmcv 2.1.0 where there is no torch, so without its ops, and caches it by the sdist's address."""
     env = scratch / "bare"
     settings = {"PIP_CACHE_DIR": str(pip_cache)}
     run(which("python3.11") or which("python3") or "python3", "-m", "venv", str(env))

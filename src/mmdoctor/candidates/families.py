@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Optional
 
 from msgspec.structs import replace
 
@@ -40,8 +41,9 @@ def _rivals(family: rules.Family, name: str) -> tuple[str, ...]:
     return tuple(owner for owner in owners if owner != module) if family.by_name else owners
 
 
-def allowed(world: Situation, name: str, version: str) -> bool:
-    """Whether every constraint on a distribution holds, and on the module that it brings; if not, it is rejected."""
+def allowed(world: Situation, name: str, version: str, withdrawn: Optional[str]) -> bool:
+    """Whether every constraint on a distribution holds, and on the module that it brings; if not, it is rejected, as
+    what is withdrawn (see `Situation.allows`)."""
     module = rules.module_of(name)
     for want in world.wanted if module != name else ():
         if want.name == module and not rules.within(version, want.specifier):
@@ -49,4 +51,4 @@ def allowed(world: Situation, name: str, version: str) -> bool:
             without = f"without {whose(want.who)} {asked}"
             world.reject(f"{name} {version}", "constraint", asked, version, why, unlocked=without)
             return False
-    return world.allows(name, version)
+    return world.allows(name, version, withdrawn)

@@ -28,7 +28,8 @@ class MmcvCandidate(NamedTuple):
 def mmcv_rows(world: Situation) -> tuple[MmcvRow, ...]:
     """Every mmcv release of every family that the request may take, newest first."""
     rows = (row for family in families(world) for row in rules.mmcv_rows(world.matrix, family.mmcv))
-    return tuple(row for row in rows if allowed(world, row.package, row.version) and _for_this_python(world, row))
+    taken = (row for row in rows if allowed(world, row.package, row.version, row.withdrawn))
+    return tuple(row for row in taken if _for_this_python(world, row))
 
 
 def mmcv_candidates(world: Situation, torch: TorchCandidate, rows: Iterable[MmcvRow]) -> Iterator[MmcvCandidate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from packaging.specifiers import SpecifierSet
 
@@ -86,7 +86,8 @@ def _opencvs(world: Situation, numpy: str) -> Iterator[tuple[OpencvChoice, int]]
     rows.sort(key=lambda row: not (stays and row.version == installed))
     for row in rows:
         kept = stays and row.version == installed
-        if world.allows(flavour, row.version) and (kept or _has_wheel(world, row)) and _numpy_fits(world, row, numpy):
+        allowed = world.allows(flavour, row.version, row.withdrawn)
+        if allowed and (kept or _has_wheel(world, row)) and _numpy_fits(world, row, numpy):
             choice = OpencvChoice(name=flavour, version=row.version)  # type: ignore[arg-type]
             yield choice, 0 if kept else TYPICAL_MB["opencv"]
             if flavour not in world.foreign:
@@ -147,7 +148,7 @@ def _xtcocotools(world: Situation, numpy: str, wanted: str) -> Iterator[tuple[st
         return
     best: dict[str, tuple[str, Artefact, float, int]] = {}
     for row in rules.binary_rows(world.matrix, "xtcocotools"):
-        if not _xtcocotools_fits(world, row.version, wanted):
+        if not _xtcocotools_fits(world, row.version, wanted, row.withdrawn):
             continue
         for found in _xtcocotools_artefacts(world, row, numpy):
             kind, minutes = found[1].kind, found[2]
@@ -156,8 +157,8 @@ def _xtcocotools(world: Situation, numpy: str, wanted: str) -> Iterator[tuple[st
     yield from best.values()
 
 
-def _xtcocotools_fits(world: Situation, version: str, wanted: str) -> bool:
-    if not world.allows("xtcocotools", version):
+def _xtcocotools_fits(world: Situation, version: str, wanted: str, withdrawn: Optional[str] = None) -> bool:
+    if not world.allows("xtcocotools", version, withdrawn):
         return False
     if not rules.within(version, wanted):
         world.reject(f"xtcocotools {version}", "mmpose", f"xtcocotools {wanted}", version, "mmpose asks for it")

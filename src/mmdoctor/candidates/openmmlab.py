@@ -55,7 +55,7 @@ def ranges_around(world: Situation) -> dict[tuple[str, str], frozenset[str]]:
 def _candidates(world: Situation, mmcv: MmcvRow) -> Iterator[OpenmmlabCandidate]:
     major = "0" if world.recipe.family == "mmpose-0" else "1"
     for mmpose in rules.mmlab_rows(world.matrix, "mmpose"):
-        if not mmpose.version.startswith(major) or not world.allows("mmpose", mmpose.version):
+        if not mmpose.version.startswith(major) or not world.allows("mmpose", mmpose.version, mmpose.withdrawn):
             continue
         if not _accepts(world, mmpose, mmcv):
             continue
@@ -89,7 +89,7 @@ def _mmdets(world: Situation, mmpose: OpenmmlabRow, mmcv: MmcvRow) -> Iterator[O
         yield None
         return
     for mmdet in rules.mmlab_rows(world.matrix, rules.family_of(mmcv.package).mmdet):
-        if allowed(world, mmdet.project, mmdet.version) and _accepts(world, mmdet, mmcv):
+        if allowed(world, mmdet.project, mmdet.version, mmdet.withdrawn) and _accepts(world, mmdet, mmcv):
             yield mmdet
 
 
@@ -103,7 +103,8 @@ def _mmengines(
     kept = world.installed.get(name) if world.sound(name) else None
     for row in sorted(rows, key=lambda row: row.version != kept):
         ranges = (mmpose.mmengine, mmdet.mmengine if mmdet else None)
-        if allowed(world, name, row.version) and all(rules.within(row.version, text) for text in ranges):
+        fits = all(rules.within(row.version, text) for text in ranges)
+        if allowed(world, name, row.version, row.withdrawn) and fits:
             yield row
 
 

@@ -199,15 +199,23 @@ class Situation:
         names = {want.name for want in self.wanted}
         return {name: tuple(want for want in self.wanted if want.name == name) for name in names}
 
-    def allows(self, name: str, version: str) -> bool:
-        """Whether every constraint on `name` holds for `version`; if not, it is rejected by who set it."""
+    def allows(self, name: str, version: str, withdrawn: Optional[str] = None) -> bool:
+        """Whether every constraint on `name` holds for `version`; if not, it is rejected by who set it. A release that
+        PyPI withdrew (why: `withdrawn`) is taken where it is there already or somebody asked for just that."""
         for want in self._wanted_of.get(name, ()):
             if not rules.within(version, want.specifier):
                 asked, why = f"{name}{want.specifier}", f"{want.who} asked for it"
                 unlocked = f"dropping {whose(want.who)} {asked}"
                 self.reject(f"{name} {version}", "constraint", asked, version, why, unlocked=unlocked)
                 return False
-        return True
+        if withdrawn is None or self.installed.get(name) == version or self._asks_for_just(name, version):
+            return True
+        pin = f"your pin {name}=={version}"
+        self.reject(f"{name} {version}", "withdrawn", "a release that PyPI hands out", withdrawn, "withdrawn", (), pin)
+        return False
+
+    def _asks_for_just(self, name: str, version: str) -> bool:
+        return any(want.specifier == f"=={version}" for want in self._wanted_of.get(name, ()))
 
     def asks_for(self, name: str) -> bool:
         """Whether the recipe or the user names this package."""

@@ -38,7 +38,7 @@ def _builds(world: Situation) -> Iterator[tuple[TorchRow, TorchChoice]]:
         return
     for row in newest_torches(world.matrix):
         world.beside = (row.release, rules.pypi_variant(row, world.facts.host))
-        if not world.allows("torch", row.release) or not _fits_machine(world, row):
+        if not world.allows("torch", row.release, row.withdrawn) or not _fits_machine(world, row):
             continue
         for choice in _torch_choices(world, row):
             world.beside = (row.release, choice.variant)
