@@ -709,6 +709,29 @@ def test_an_old_driver_explains_a_gpu_that_torch_does_not_see(machine: Machine, 
     assert named(findings, "GPU004").caused_by == ("GPU002",)
 
 
+def test_ptx_alone_takes_the_toolkits_own_driver(machine: Machine, matrix: Matrix) -> None:
+    """Error 222: an older driver of the same major runs machine code, and does not compile newer PTX. A cuda-compat
+    package before it does both."""
+    ptx = tuple(replace(row, sass=("8.6",), ptx=("7.0",)) if row.torch == "2.1.2" else row for row in matrix.archs)
+    facts = with_gpu(machine("healthy-cpu"), "7.5", "525.60.13")
+    assert named(diagnose(facts, matrix), "GPU003").status == "ok"
+    findings = diagnose(facts, replace(matrix, archs=ptx))
+    assert named(findings, "GPU002").status == "ok"
+    found = named(findings, "GPU003")
+    assert (found.status, found.cause) == ("fail", "driver-too-old")
+    assert "PTX of CUDA 12.1 is compiled by driver 530.30.02 or newer" in found.evidence
+    compat = replace(facts, gpu=replace(facts.gpu, cuda_ceiling="12.4"))
+    assert named(diagnose(compat, replace(matrix, archs=ptx)), "GPU003").status == "ok"
+
+
+def test_a_compat_package_makes_an_old_driver_run_newer_cuda(machine: Machine, matrix: Matrix) -> None:
+    facts = with_gpu(machine("healthy-cpu"), "8.0", "470.256.02")
+    assert named(diagnose(facts, matrix), "GPU002").status == "fail"
+    found = named(diagnose(replace(facts, gpu=replace(facts.gpu, cuda_ceiling="12.4")), matrix), "GPU002")
+    assert found.status == "ok"
+    assert "cuda-compat" in found.detail
+
+
 def test_a_smoke_that_fails_is_laid_at_the_roots_door(machine: Machine, matrix: Matrix) -> None:
     findings = diagnose(bench(False)(machine("natural-breakage")), matrix)
     assert named(findings, "SMK001").caused_by == ("XTC001",)

@@ -40,6 +40,9 @@ def driver_new_enough(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         return None
     if rules.driver_runs(driver, floor):
         return ok(f"driver {driver} runs torch's CUDA {rules.cuda_of(variant)} (needs {floor})")
+    if rules.driver_takes(facts, variant, floor):
+        compat = f"by a cuda-compat package, which makes it CUDA {facts.gpu.cuda_ceiling}"
+        return ok(f"driver {driver} runs torch's CUDA {rules.cuda_of(variant)} {compat}")
     return fail(
         f"torch {torch.version} needs driver {floor} or newer",
         "driver-too-old",
@@ -53,19 +56,25 @@ def gpu_supported(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     torch, variant = facts.target.torch, rules.torch_variant(matrix, facts)
     if torch is None or variant in (None, "cpu") or not facts.gpu.devices:
         return None
-    verdicts = {
-        device.compute_capability: rules.holds_code_for(
-            matrix, torch.version, variant, facts.host, device.compute_capability
-        )
-        for device in facts.gpu.devices
-    }
-    out = [capability for capability, holds in verdicts.items() if holds is False]
+    capabilities = [device.compute_capability for device in facts.gpu.devices]
+    held = {one: rules.code_for(matrix, torch.version, variant, facts.host, one) for one in capabilities}
+    out = [one for one, code in held.items() if code is not None and not any(code)]
     if out:
         detail = f"torch {torch.version} holds no code for compute capability {', '.join(out)}"
         return fail(detail, "gpu-arch-unsupported", f"build {variant}")
-    if any(holds is None for holds in verdicts.values()):
+    compiled = [one for one, code in held.items() if code is not None and not code.machine]
+    floor = rules.toolkit_driver(matrix, variant, facts.host.os)
+    if compiled and not rules.driver_takes(facts, variant, floor):
+        return fail(
+            f"torch {torch.version} holds PTX alone for compute capability {', '.join(compiled)}",
+            "driver-too-old",
+            f"driver {facts.gpu.driver}",
+            f"PTX of CUDA {rules.cuda_of(variant)} is compiled by driver {floor} or newer",
+            fix=manual(f"install driver {floor} or newer, or let mmdoctor fix choose a torch with machine code for it"),
+        )
+    if None in held.values():
         return skip(f"the matrix does not know which archs torch {torch.version} holds", needed=False)
-    return ok(f"torch {torch.version} holds code for {', '.join(verdicts)}")
+    return ok(f"torch {torch.version} holds code for {', '.join(held)}")
 
 
 def gpu_used(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
