@@ -124,3 +124,18 @@ def test_a_forward_compatible_driver_counts(machine: Machine, matrix: Matrix) ->
     resolution = resolve(raised, matrix, asked)
     assert resolution.stack is not None
     assert any("cuda-compat" in text for text in resolution.assumptions)
+
+
+def test_two_kinds_of_gpu_that_no_torch_serves_together(machine: Machine, matrix: Matrix) -> None:
+    """A GTX 1080 Ti beside an RTX 5090: the way out is a program that sees one of them."""
+    facts = pretend(machine("healthy-cpu"), ("gpu=6.1,12.0", "driver=580", "python=3.11", "installed="))
+    request = Request(recipe=load_recipe("rtmpose"))
+    resolution = resolve(facts, matrix, request)
+    assert resolution.stack is not None
+    assert resolution.stack.torch.variant == "cpu"
+    alone = [text for text in resolution.assumptions if "CUDA_VISIBLE_DEVICES" in text]
+    assert [text.partition(" alone")[0] for text in alone] == ["with the GPU of 12.0", "with the GPU of 6.1"]
+    resolution = resolve(facts, matrix, replace(request, torch_variants=("cu128",)))
+    way = next(way for way in resolution.nearest if "CUDA_VISIBLE_DEVICES" in way.how)
+    assert way.how == "with the GPU of 12.0 alone (CUDA_VISIBLE_DEVICES)"
+    assert way.stack.torch.variant == "cu128"

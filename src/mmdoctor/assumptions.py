@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mmdoctor import rules
 from mmdoctor.candidates.families import forks
 from mmdoctor.candidates.situation import Situation
+from mmdoctor.holds import gpus, one_kind_of_gpu
 from mmdoctor.model import Unknown
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def _about_gpu(world: Situation, best: Solution) -> Iterator[str]:
         in_the_way = ("variant", "driver", "gpu-arch", "nvcc", "gcc", "compiler", "no-build", "index:openmmlab")
         facts = dict.fromkeys(r.fact for r in world.rejected.values() if r.fact in in_the_way)
         yield f"the GPU stays idle: every CUDA build of torch is out; see the rejections: {', '.join(facts)}"
+        yield from _ways_of_one_kind(world)
         yield from _ways_of_forks(world)
         return
     floor = rules.driver_floor(world.matrix, torch.variant, world.facts.host.os)
@@ -75,6 +77,17 @@ def _about_gpu(world: Situation, best: Solution) -> Iterator[str]:
         holds = rules.holds_code_for(world.matrix, torch.version, torch.variant, world.facts.host, capability)
         if holds is None:
             yield f"torch {torch.version}+{torch.variant} holds code for {capability} (the matrix does not know)"
+
+
+def _ways_of_one_kind(world: Situation) -> Iterator[str]:
+    """Of several kinds of GPU those that would work, each for a program that sees no other."""
+    from mmdoctor.resolve import cheapest
+
+    for facts in one_kind_of_gpu(world.facts):
+        best = cheapest(Situation(facts, world.matrix, world.request))
+        if best is not None and best.stack.torch.variant != "cpu":
+            torch = f"torch {best.stack.torch.version}+{best.stack.torch.variant}"
+            yield f"with {gpus(facts)} alone (CUDA_VISIBLE_DEVICES) it would work: {torch}"
 
 
 def _ways_of_forks(world: Situation) -> Iterator[str]:

@@ -28,6 +28,7 @@ from mmdoctor.holds import (
     WORD,
     Hold,
     Question,
+    gpus,
     holds,
     loosened,
     other_pythons,
@@ -225,7 +226,9 @@ def _way(stacks: Possible, let_go: tuple[Hold, ...]) -> tuple[Rank, Nearest]:
     best = Search(question.world()).cheapest() if question else None
     if question is None or best is None:
         raise LookupError("a way out has a stack")
-    how = " and ".join(hold.how for hold in let_go).replace("{python}", rules.minor(question.facts.target.python))
+    facts = question.facts
+    how = " and ".join(hold.how for hold in let_go).replace("{python}", rules.minor(facts.target.python))
+    how = how.replace("{gpus}", gpus(facts))
     efforts = sorted((hold.effort for hold in let_go), reverse=True)
     return (len(let_go), efforts, best.weight), _nearest(stacks.asked, let_go, how, best)
 

@@ -241,9 +241,10 @@ def _machine(facts: Facts) -> Iterator[Hold]:
             here, says, "with more memory", HARDWARE, (ARTEFACTS,), _on(memory_total_bytes=PLENTY), _of_fact("memory")
         )
     if gpu.devices:
+        kinds = one_kind_of_gpu(facts)
         says = f"a GPU of compute capability {' and '.join(sorted({d.compute_capability for d in gpu.devices}))}"
-        idle = _facts(lambda facts: replace(facts, gpu=replace(facts.gpu, devices=())))
-        yield Hold(here, says, "with another GPU, or none", HARDWARE, (TORCHES, ARTEFACTS), idle, _of_fact("gpu-arch"))
+        how = "with {gpus} alone (CUDA_VISIBLE_DEVICES)" if kinds else "with another GPU, or none"
+        yield Hold(here, says, how, HARDWARE, (TORCHES, ARTEFACTS), _fewer_gpus, _of_fact("gpu-arch"))
     if (host.os, host.machine) != ("linux", "x86_64"):
         elsewhere = _on(os="linux", machine="x86_64", glibc=ANY)
         says = f"{host.os} on {host.machine}"
@@ -256,6 +257,27 @@ def _machine(facts: Facts) -> Iterator[Hold]:
             elsewhere,
             lambda rejection: "none on this platform" in rejection.wanted,
         )
+
+
+def one_kind_of_gpu(facts: Facts) -> tuple[Facts, ...]:
+    """The machine as a program sees it that is shown the GPUs of one compute capability alone, the newest first; empty
+    where there is one kind."""
+    devices = facts.gpu.devices
+    kinds = sorted({device.compute_capability for device in devices}, key=rules.order, reverse=True)
+    shown = (tuple(device for device in devices if device.compute_capability == kind) for kind in kinds)
+    return tuple(replace(facts, gpu=replace(facts.gpu, devices=some)) for some in shown) if len(kinds) > 1 else ()
+
+
+def gpus(facts: Facts) -> str:
+    """`the GPU of 12.0`, `no GPU`."""
+    kinds = sorted({device.compute_capability for device in facts.gpu.devices}, key=rules.order)
+    return f"the GPU of {' and '.join(kinds)}" if kinds else "no GPU"
+
+
+def _fewer_gpus(asked: Question) -> tuple[Question, ...]:
+    facts = asked.facts
+    idle = replace(facts, gpu=replace(facts.gpu, devices=()))
+    return tuple(asked._replace(facts=fewer) for fewer in (*one_kind_of_gpu(facts), idle))
 
 
 def _on(**fields: object) -> Callable[[Question], Sequence[Question]]:
