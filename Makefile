@@ -33,15 +33,15 @@ provision: install
 
 test: provision ## the fast tests and the essential real ones (20 minutes on a fresh machine)
 	$(BIN)/python -m pytest -q -n auto -m "not essential and not real and not evidence"
-	$(BIN)/python -m pytest -q -m essential
+	$(BIN)/python -m pytest -q -m essential --durations=6
 
 test-fast: install ## under a minute, offline
 	$(BIN)/python -m pytest -q -n auto -m "not essential and not real and not evidence"
 
 test-real: provision ## the long real ones (35 minutes on two idle cores)
-	$(BIN)/python -m pytest -q -m real
+	$(BIN)/python -m pytest -q -m real --durations=12
 
-evidence: provision ## hours: every fault of docs/chaos.md, 300 kills, the emitted script; writes docs/chaos.md
+evidence: provision ## hours: every fault of docs/chaos.md, 300 kills, 3,000 machines, the emitted script; writes docs/chaos.md
 	MMDOCTOR_CHAOS_TABLE=docs/chaos.md $(BIN)/python -m pytest -q -m evidence
 
 lint: install ## ruff, mypy --strict, the matrix

@@ -1,6 +1,6 @@
 """The resolver against the oracle, on generated machines: every answer is legal, and none is cheaper.
 
-150 machines here, 3,000 under the marker `real`. A machine is its number: `tests.generated.machine(N, matrix)`.
+150 machines here, 3,000 under the marker `evidence`. A machine is its number: `tests.generated.machine(N, matrix)`.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def test_the_resolver_is_exact(begin: int, matrix: Matrix) -> None:
     assert counts["tightened"] >= 3
 
 
-@pytest.mark.real
+@pytest.mark.evidence
 def test_the_resolver_is_exact_on_thousands(matrix: Matrix, capsys: pytest.CaptureFixture[str]) -> None:
     begun = time.monotonic()
     counts = walk(range(FAST, FAST + REAL), matrix)
