@@ -150,7 +150,7 @@ def _torches(world: Situation) -> _Looked[TorchCandidate]:
 
 
 def _has_numbers(world: Situation, torch: TorchRow, xtcocotools: str) -> bool:
-    return next(numeric_candidates(world, torch, xtcocotools), None) is not None
+    return next(iter(numeric_candidates(world, torch, xtcocotools)), None) is not None
 
 
 def _goes_with(world: Situation, torch: TorchCandidate, mmcv: frozenset[tuple[str, str]]) -> bool:

@@ -141,6 +141,7 @@ class Search:
 
     def __init__(self, world: Situation) -> None:
         self.world = world
+        self._labs: dict[tuple[str, str], tuple[Labs, ...]] = {}
         self._numbers: dict[tuple[str, str], Optional[Numbers]] = {}
         self._around: dict[str, tuple[Share, int]] = {}
         self._tools: dict[tuple[str, bool], Optional[Tools]] = {}
@@ -292,8 +293,15 @@ class Search:
         return Share(changes=moved(changes), builds=int(mmcv.artefact.kind == "build"))
 
     def _labs_around(self, mmcv: MmcvRow) -> tuple[Labs, ...]:
-        world = self.world
-        labs, answers = openmmlab_candidates(world, mmcv), world.matrix.answers
+        release = mmcv.package, mmcv.version
+        if release not in self._labs:
+            self._labs[release] = self._grouped(mmcv, openmmlab_candidates(self.world, mmcv))
+        return self._labs[release]
+
+    def _grouped(self, mmcv: MmcvRow, labs: tuple[OpenmmlabCandidate, ...]) -> tuple[Labs, ...]:
+        """What can stand around an mmcv by the range of xtcocotools that it wants. Worked out once per matrix for what
+        bears on it."""
+        world, answers = self.world, self.world.matrix.answers
         key = (Labs, world.about_labs, mmcv.package, mmcv.version)
         if key not in answers:
             groups: dict[str, list[tuple[Share, OpenmmlabCandidate]]] = {}

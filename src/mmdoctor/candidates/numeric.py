@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Optional
 
 from packaging.specifiers import SpecifierSet
@@ -24,8 +24,16 @@ class NumericCandidate(NamedTuple):
     download_mb: int
 
 
-def numeric_candidates(world: Situation, torch: TorchRow, xtcocotools: str) -> Iterator[NumericCandidate]:
-    """Every NumPy that this torch takes, with an xtcocotools of this range that loads beside it and one OpenCV."""
+def numeric_candidates(world: Situation, torch: TorchRow, xtcocotools: str) -> Iterable[NumericCandidate]:
+    """Every NumPy that this torch takes, with an xtcocotools of this range that loads beside it and one OpenCV. For a
+    new environment worked out once per matrix for what bears on it."""
+    if world.about_numbers is None:
+        return _candidates(world, torch, xtcocotools)
+    key = (numeric_candidates, world.about_numbers, torch.release, xtcocotools)
+    return world.shared(key, lambda alone: tuple(_candidates(alone, torch, xtcocotools)))
+
+
+def _candidates(world: Situation, torch: TorchRow, xtcocotools: str) -> Iterator[NumericCandidate]:
     for numpy in _numpys(world, torch):
         for opencv, opencv_mb in _opencvs(world, numpy):
             for version, artefact, minutes, xtc_mb in _xtcocotools(world, numpy, xtcocotools):

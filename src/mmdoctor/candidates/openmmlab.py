@@ -9,7 +9,6 @@ from mmdoctor import rules
 from mmdoctor.candidates.families import allowed
 from mmdoctor.candidates.situation import Situation
 from mmdoctor.matrix_model import MmcvRow, OpenmmlabRow
-from mmdoctor.model import Rejection
 
 
 class OpenmmlabCandidate(NamedTuple):
@@ -19,25 +18,11 @@ class OpenmmlabCandidate(NamedTuple):
     soft: int
 
 
-class Around(NamedTuple):
-    """What can stand around an mmcv, and the rejections of the rest."""
-
-    candidates: tuple[OpenmmlabCandidate, ...]
-    rejected: tuple[Rejection, ...]
-
-
 def openmmlab_candidates(world: Situation, mmcv: MmcvRow) -> tuple[OpenmmlabCandidate, ...]:
     """Every mmpose with an mmdet and mmengine that accept this mmcv and each other. `soft` counts declared ranges
     (`[mim]`) that do not hold; nothing asserts those. Worked out once per matrix for what bears on it."""
-    answers, key = world.matrix.answers, (Around, world.about_labs, mmcv.package, mmcv.version)
-    if key not in answers:
-        alone = Situation(world.facts, world.matrix, world.request)
-        candidates = tuple(_candidates(alone, mmcv))
-        answers[key] = Around(candidates, tuple(alone.rejected.values()))
-    around: Around = answers[key]
-    for rejection in around.rejected if not world.silent else ():
-        world.keep(rejection)
-    return around.candidates
+    key = (openmmlab_candidates, world.about_labs, mmcv.package, mmcv.version)
+    return world.shared(key, lambda alone: tuple(_candidates(alone, mmcv)))
 
 
 def ranges_around(world: Situation) -> dict[tuple[str, str], frozenset[str]]:

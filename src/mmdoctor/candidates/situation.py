@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, TypeVar
 
 from mmdoctor import rules
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Distribution, Facts, ImportResult, Index, OfferedWheel, Recipe, Rejection, Request
 from mmdoctor.unlock import unlock
 
+T = TypeVar("T")
 MEGABYTE = 1_000_000
 # Their wheels name the variant in the local label, which is a choice of its own here.
 LABELLED = ("torch", "torchvision")
+NUMBERS = frozenset(("numpy", "xtcocotools", *rules.OPENCV_NAMES))
 LABS = frozenset(("mmpose", *rules.OWNERS["mmdet"], *rules.OWNERS["mmengine"]))
 FLAVOURS = ("opencv-python-headless", "opencv-python")
 # The parts of the stack that other packages of the user may have requirements of.
@@ -143,6 +145,18 @@ class Situation:
         return self.recipe.family, words, tuple(sorted(one for one in there if one[0] in LABS))
 
     @cached_property
+    def about_numbers(self) -> Optional[tuple[object, ...]]:
+        """What the choice of NumPy and what is bound to it hangs on in a new environment, besides the matrix; None in
+        one where something is."""
+        facts, host = self.facts, self.facts.host
+        if facts.target.distributions or facts.imports:
+            return None
+        words = tuple(want for want in self.wanted if want.name in NUMBERS)
+        cached = tuple(wheel for wheel in facts.wheels if wheel.name == "xtcocotools")
+        tools = self.request.allow_build, self.no_compiler()
+        return host.os, host.machine, host.glibc, host.libgl, self.python, self.recipe.opencv, words, cached, tools
+
+    @cached_property
     def variants(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The sets of torch variants of which each has to hold the choice, with who set it."""
         labels = [self.request.pins.get(name, "").partition("+")[2] for name in LABELLED]
@@ -186,6 +200,18 @@ class Situation:
                     source=source,
                 )
             )
+
+    def shared(self, key: tuple[object, ...], ask: Callable[[Situation], T]) -> T:
+        """What `ask` finds in this situation, with its rejections; worked out once per matrix for a key, which has to
+        hold all that it hangs on."""
+        answers = self.matrix.answers
+        if key not in answers:
+            alone = Situation(self.facts, self.matrix, self.request)
+            answers[key] = ask(alone), tuple(alone.rejected.values())
+        found, rejected = answers[key]
+        for rejection in rejected if not self.silent else ():
+            self.keep(rejection)
+        return found  # type: ignore[no-any-return]
 
     def keep(self, rejection: Rejection) -> None:
         """Keep a rejection; of a candidate and a fact the first stands."""
