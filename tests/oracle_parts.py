@@ -21,7 +21,9 @@ from tests.oracle_machine import (
     ENGINES,
     EVIDENCE,
     JOB_BYTES,
+    LARGEST_BYTES,
     MMCVS,
+    OP_BYTES,
     OPENCVS,
     PKG_RESOURCES,
     SIZES,
@@ -187,7 +189,8 @@ class Parts(Question):
             if against == (name, version, tag, f"{torch.row.release}+{torch.variant}", archs):
                 yield MmcvPart(family, version, "cached", cost)
         if self._compiles(torch, row):
-            jobs = max(1, min(self.host.cpu_count, self.host.memory_total_bytes // JOB_BYTES))
+            others = (self.host.memory_total_bytes - LARGEST_BYTES) // OP_BYTES[bool(archs)]
+            jobs = max(1, min(self.host.cpu_count, 1 + others))
             minutes = row.build_minutes_2_cores * 2 / jobs * (CUDA_OPS * len(archs.split(";")) if archs else 1)
             built = cost._replace(builds=1, megabytes=SIZES["sdist"], minutes=round(minutes, 1))
             yield MmcvPart(family, version, "build", built)

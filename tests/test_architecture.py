@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "assumptions": {*CORE, "candidates", "resolve"},
     "holds": {*CORE, "candidates"},
     "conflict": {*CORE, "candidates", "holds", "resolve"},
-    "plan": {*CORE, "plan_mend", "plan_pip"},
+    "builds": CORE,
+    "plan": {*CORE, "builds", "plan_mend", "plan_pip"},
     "plan_mend": CORE,
     "plan_pip": CORE,
     "rest": {*CORE, "plan_pip", "probes.indexes", "system"},
@@ -50,7 +51,7 @@ HOMES = {
     "yaml": {"matrix"},
     "pynvml": {"probes.gpu"},
     "psutil": {"probes.host", "apply.processes"},
-    "elftools": {"probes.extension"},
+    "elftools": {"probes.elf"},
     "rich": {"report"},
     "click": {"cli", "__main__"},
 }
