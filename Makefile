@@ -11,7 +11,7 @@ DEMO := .demo/env
 export MMDOCTOR_CACHE ?= $(CURDIR)/.mmdoctor/cache
 export MMDOCTOR_TEST_ENV ?= $(CURDIR)/$(DEMO)
 
-.PHONY: help install provision demo test test-fast test-real evidence lint bench bench-resolve wheel docs clean
+.PHONY: help install provision demo test test-fast test-real evidence lint bench bench-second bench-builds bench-resolve wheel docs clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,12 +50,18 @@ lint: install ## ruff, mypy --strict, the matrix
 	$(BIN)/mypy
 	$(BIN)/mmdoctor matrix lint
 
-docs: install ## write docs/{checks,causes,matrix}.md and the JSON Schemas from code and matrix
+docs: install ## write docs/{checks,causes,matrix,builds}.md and the JSON Schemas from code and matrix
 	$(BIN)/python tools/docs.py
 	$(BIN)/python tools/schemas.py
 
 bench: install ## times of check and fix against what users run today
 	$(BIN)/python benchmarks/speed.py --env $(DEMO) --runs 5
+
+bench-second: provision ## a second environment, mmcv from the wheel cache, against the bare install and smoke
+	$(BIN)/python benchmarks/second.py --env $(DEMO)
+
+bench-builds: provision ## a compile by mmdoctor against plain `pip wheel` (10 minutes of two cores)
+	$(BIN)/python benchmarks/builds.py --env $(DEMO)
 
 bench-resolve: install ## times of the resolver: the matrix, one machine, three thousand
 	$(BIN)/python benchmarks/resolve.py

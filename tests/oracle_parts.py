@@ -21,7 +21,9 @@ from tests.oracle_machine import (
     ENGINES,
     EVIDENCE,
     JOB_BYTES,
+    LARGEST_BYTES,
     MMCVS,
+    OP_BYTES,
     OPENCVS,
     PKG_RESOURCES,
     SIZES,
@@ -187,7 +189,8 @@ class Parts(Question):
             if against == (name, version, tag, f"{torch.row.release}+{torch.variant}", archs):
                 yield MmcvPart(family, version, "cached", cost)
         if self._compiles(torch, row):
-            jobs = max(1, min(self.host.cpu_count, self.host.memory_total_bytes // JOB_BYTES))
+            others = (self.host.memory_total_bytes - LARGEST_BYTES) // OP_BYTES[bool(archs)]
+            jobs = max(1, min(self.host.cpu_count, 1 + others))
             minutes = row.build_minutes_2_cores * 2 / jobs * (CUDA_OPS * len(archs.split(";")) if archs else 1)
             built = cost._replace(builds=1, megabytes=SIZES["sdist"], minutes=round(minutes, 1))
             yield MmcvPart(family, version, "build", built)
@@ -252,9 +255,16 @@ class Parts(Question):
             return False
         if torch.variant == "cpu" or not self.gpus:
             return True
-        if nvcc is None:  # not there, or nobody looked at it
-            return self.facts.toolchain.nvcc is not None or not self.facts.toolchain.looked
-        if numbers(nvcc)[0] != numbers(str(cuda(torch.variant)))[0]:
+        chain, wanted = self.facts.toolchain, str(cuda(torch.variant))
+        if nvcc is None and (chain.nvcc is not None or not chain.looked):  # nobody looked at it
+            return True
+        place = (wanted, self.host.os, self.host.machine)
+        brought = [row.cuda for row in self.matrix.cuda_wheels if (row.cuda, row.os, row.machine) == place]
+        own = [nvcc] if nvcc is not None and (chain.cuda_headers or brought) else []
+        return any(self._nvcc_serves(one, wanted, gcc) for one in (*own, *brought))
+
+    def _nvcc_serves(self, nvcc: str, wanted: str, gcc: Optional[str]) -> bool:
+        if numbers(nvcc)[0] != numbers(wanted)[0]:
             return False
         if any((knows := self._oldest_cuda(gpu)) is not None and numbers(nvcc) < knows for gpu in self.gpus):
             return False

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from packaging.requirements import Requirement
 
 from mmdoctor.apply.failure import failure, first_error
 from mmdoctor.apply.fetch import asked_of, fetch
@@ -28,6 +30,7 @@ from mmdoctor.model import (
     MmcvChoice,
     OpencvChoice,
     Plan,
+    Proven,
     Request,
     Stack,
     Stage,
@@ -39,6 +42,7 @@ from mmdoctor.plan import UNDER_CONSTRAINTS, UV, plan
 from mmdoctor.probes.indexes import IndexConfig
 from mmdoctor.probes.target import interpreter_of, probe_target
 from mmdoctor.resolve import resolve
+from mmdoctor.rest import KNOWN_REQUIRES
 from mmdoctor.system import NOT_STARTED, Completed, uv_program
 from mmdoctor.wheels.cache import BuildKey, admit, proofs
 from tests.conftest import Machine, new_environment
@@ -61,7 +65,7 @@ class Told:
 
     def step(self, command: str, why: str) -> None: ...
 
-    def progress(self, done: int, total: int) -> None: ...
+    def progress(self, done: int, total: int, left: float) -> None: ...
 
     def done(self, seconds: float) -> None: ...
 
@@ -293,13 +297,15 @@ def stack_with(kind: Any) -> Stack:
     )
 
 
+KEY = BuildKey(
+    package="mmcv", version="2.1.0", sdist_sha256="", fixups="", torch="2.1.2", numpy="", cuda="", archs="",
+    python_tag="cp311", glibc="2.36", compiler="", flags="",
+)  # fmt: skip
+
+
 def test_a_damaged_wheel_leaves_the_cache(run: Path, env: Target, links: Path, tmp_path: Path) -> None:
     chosen = settings(tmp_path, no_index=True, find_links=(str(links),))
-    key = BuildKey(
-        package="mmcv", version="2.1.0", sdist_sha256="", fixups="", torch="2.1.2", numpy="", cuda="", archs="",
-        python_tag="cp311", glibc="2.36", compiler="", flags="",
-    )  # fmt: skip
-    kept = admit(chosen.wheels, wheel(tmp_path, "mmcv", "2.1.0"), key, 1.0, ())
+    kept = admit(chosen.wheels, wheel(tmp_path, "mmcv", "2.1.0"), KEY, 1.0, Proven(modules=(), imports=()))
     kept.write_bytes(kept.read_bytes()[:-100])
     build = Build(package="mmcv", version="2.1.0", sdist_sha256=None, minutes=1.0, fixups=(), env={})
     step = Step(argv=(*UV, "{wheel}"), why="cached", build=build)
@@ -309,6 +315,21 @@ def test_a_damaged_wheel_leaves_the_cache(run: Path, env: Target, links: Path, t
         fetch(planned(env, "alpha", stages=stages, stack=stack_with("cached")), env, chosen, run, told)
     assert "not the file that was proven" in told.said[0]
     assert proofs(chosen.wheels) == ()
+
+
+def test_a_cached_wheel_wants_no_sdist(run: Path, env: Target, links: Path, tmp_path: Path) -> None:
+    """As on a host without network, where it was imported."""
+    for text in KNOWN_REQUIRES["mmcv"]:
+        wheel(links, Requirement(text).name, "99.0")
+    chosen = settings(tmp_path, no_index=True, find_links=(str(links),))
+    admit(chosen.wheels, wheel(tmp_path, "mmcv", "2.1.0"), KEY, 1.0, Proven(modules=(), imports=()))
+    build = Build(package="mmcv", version="2.1.0", sdist_sha256="0" * 64, minutes=1.0, fixups=(), env={})
+    step = Step(argv=(*UV, "{wheel}"), why="cached", build=build)
+    stages = (Stage(id="mmcv", title="mmcv", steps=(step, Step(argv=(*UV, "alpha==2.0"), why="more"))),)
+    plan = planned(env, "alpha", stages=stages, stack=stack_with("cached"))
+    assert "UV_OFFLINE" in fetch(plan, env, chosen, run, Told())
+    with pytest.raises(TryAgainError, match=r"no index gave mmcv-2\.1\.0"):
+        fetch(replace(plan, stack=stack_with("build")), env, chosen, run, Told())
 
 
 # ----------------------------------------------------------------------------------------------- a failure in words

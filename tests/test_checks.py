@@ -24,6 +24,7 @@ from mmdoctor.model import (
     Latency,
     LoaderFolder,
     Memory,
+    PipWheel,
     Retry,
     StartupFile,
     TorchBuild,
@@ -150,6 +151,23 @@ def unowned(facts: Facts, name: str) -> Facts:
 def extension(facts: Facts, **fields: Any) -> Facts:
     assert facts.extension is not None
     return replace(facts, extension=replace(facts.extension, **fields))
+
+
+ANOTHER_TORCH = {"missing": ("_ZN2at4_ops5zeros4callEv",), "missing_count": 11, "built_for": "2.1 to 2.3"}
+
+
+def unfit(facts: Facts) -> Facts:
+    """An `_ext` of another torch, by its symbols."""
+    return extension(facts, **ANOTHER_TORCH)
+
+
+def pip_kept(facts: Facts, name: str, numpy: Optional[str] = None, ext: bool = True, **fields: Any) -> Facts:
+    """A wheel in pip's own cache."""
+    assert facts.extension is not None
+    inside = replace(facts.extension, path="mmcv/_ext.so", **fields) if ext else None
+    path = f"/home/ann/.cache/pip/wheels/ab/cd/ef/0123/{name}-2.1.0-cp311-cp311-linux_x86_64.whl"
+    kept = PipWheel(name=name, version="2.1.0", path=path, extension=inside, numpy=numpy)  # type: ignore[arg-type]
+    return replace(facts, pip_cache=(kept,))
 
 
 def on_torch(facts: Facts, version: str) -> Facts:
@@ -342,6 +360,14 @@ CASES = (
         "mmcv-cuda-runtime-mismatch",
         lambda f: import_of(f, "mmcv._ext", error="ImportError", message="libcudart.so.11.0: cannot open"),
     ),
+    Case("MCV002", "fail", "mmcv-torch-abi-mismatch", lambda f: quick(unfit(f))),
+    Case("MCV002", "ok", None, unfit),  # it was loaded
+    Case(
+        "MCV002",
+        "fail",
+        "mmcv-cuda-runtime-mismatch",
+        lambda f: quick(cpu_torch(extension(unfit(f), needed=("libc10.so", "libc10_cuda.so")))),
+    ),
     Case("MCV003", "ok", None, healthy),
     Case(
         "MCV003",
@@ -395,6 +421,17 @@ CASES = (
     Case("PKG002", "warn", "requirement-unmet", lambda f: packages(f, {"pillow": None})),
     Case("PKG003", "ok", None, healthy),
     Case("PKG003", "warn", "openmim-openxlab-pins", lambda f: packages(f, {"openxlab": "0.0.11"})),
+    Case("PKG004", "ok", None, lambda f: replace(f, pip_cache=())),
+    Case("PKG004", "ok", None, lambda f: pip_kept(f, "mmcv")),
+    Case("PKG004", "warn", "pip-cache-poisoned", lambda f: pip_kept(f, "mmcv", **ANOTHER_TORCH)),
+    Case("PKG004", "warn", "pip-cache-poisoned", lambda f: pip_kept(f, "mmcv-full", ext=False)),
+    Case("PKG004", "warn", "pip-cache-poisoned", lambda f: pip_kept(f, "mmcv", problem="cut-off")),
+    Case("PKG004", "skip", None, lambda f: replace(f, pip_cache=Unknown(unknown="pip.conf is broken"))),
+    Case("PKG004", "ok", None, lambda f: pip_kept(f, "xtcocotools", "1")),
+    Case(
+        "PKG004", "warn", "pip-cache-poisoned", lambda f: packages(pip_kept(f, "xtcocotools", "1"), {"numpy": "2.0.1"})
+    ),
+    Case("PKG004", "ok", None, lambda f: packages(pip_kept(f, "xtcocotools", "2"), {"numpy": "2.0.1"})),
     Case("SMK001", "ok", None, bench(True)),
     Case("SMK001", "fail", "smoke-failed", bench(False)),
 )
@@ -521,7 +558,7 @@ def test_a_check_that_raises_is_a_finding_and_hides_no_other(
     finding = named(findings, "BAD001")
     assert (finding.status, finding.severity) == ("crash", "error")
     assert "ZeroDivisionError: a bug (judge, line " in finding.evidence[0]
-    not_recorded = {"GPU002", "GPU003", "GPU004", "HST001", "HST002", "SMK001"}
+    not_recorded = {"GPU002", "GPU003", "GPU004", "HST001", "HST002", "PKG004", "SMK001"}
     assert {check.id for check in CHECKS} - not_recorded < {f.id for f in findings}
     assert summarise(findings).crash == 1
     assert verdict(findings, "fail") == 3
@@ -783,3 +820,36 @@ def test_the_recorded_machines_are_whole() -> None:
     for name in ("healthy-cpu", "natural-breakage"):
         facts = load_machine(name)
         assert (len(facts.imports), facts.quick, facts.pretended) == (14, False, ())
+
+
+def test_a_binary_of_another_torch_says_which(machine: Machine, matrix: Matrix) -> None:
+    said = "mmcv._ext was compiled for torch 2.1 to 2.3: "
+    said += "torch 2.1.2+cu121 does not export its form of at::_ops::zeros::call"
+    facts = unfit(machine("healthy-cpu"))
+    said += " and of 10 more"
+    assert named(diagnose(quick(facts), matrix), "MCV002").evidence == (said,)
+    broken = import_of(facts, "mmcv._ext", error="ImportError", message=SYMBOL, packages=("mmcv",))
+    assert named(diagnose(broken, matrix), "MCV002").evidence[-1] == said
+    untold = extension(facts, built_for=None, missing_count=1)
+    assert (
+        named(diagnose(quick(untold), matrix), "MCV002")
+        .evidence[0]
+        .startswith("mmcv._ext was compiled for another torch: ")
+    )
+
+
+def test_without_an_import_the_symbols_witness_that_torch_was_swapped(machine: Machine, matrix: Matrix) -> None:
+    facts = quick(unfit(on_torch(machine("healthy-cpu"), "2.4.1")))
+    findings = diagnose(facts, matrix)
+    assert roots(findings) == {"TRC002": "torch-silently-replaced"}
+    assert named(findings, "MCV002").caused_by == named(findings, "TVN001").caused_by == ("TRC002",)
+
+
+def test_a_poisoned_wheel_names_its_file_and_how_to_be_rid_of_it(machine: Machine, matrix: Matrix) -> None:
+    facts = pip_kept(machine("healthy-cpu"), "mmcv-full", ext=False)
+    finding = named(diagnose(facts, matrix), "PKG004")
+    assert finding.evidence[0].endswith(
+        "mmcv-full 2.1.0 holds no compiled ops: no torch was in sight when it was built"
+    )
+    assert finding.fix.kind == "manual"
+    assert finding.fix.summary == "python -m pip cache remove mmcv_full"

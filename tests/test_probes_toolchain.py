@@ -104,6 +104,21 @@ def test_nvcc_on_path_gives_the_home_then_the_default(tmp_path: Path) -> None:
 
 
 @posix
+def test_an_nvcc_that_only_starts_another_leads_to_its_home(tmp_path: Path) -> None:
+    real = tmp_path / "cuda-12.1"
+    dryrun = f'case "$*" in *--dryrun*) echo "#$ _SPACE_= " >&2; echo "#$ _HERE_={real}/bin" >&2; exit;; esac'
+    script(real / "bin", "nvcc", f"{dryrun}; /bin/cat '{DATA}/nvcc-12.1.txt'")
+    script(tmp_path / "bin", "nvcc", f'exec {real}/bin/nvcc "$@"')
+    (real / "include").mkdir()
+    (real / "include" / "cuda_runtime.h").write_text("")
+    seen = toolchain.probe_toolchain({"PATH": str(tmp_path / "bin")}, NOWHERE)
+    assert seen.nvcc == Tool(path=str(real / "bin" / "nvcc"), version="12.1.105")
+    assert (seen.cuda_home, seen.cuda_headers) == (str(real), False)
+    (real / "include" / "cusparse.h").write_text("")
+    assert toolchain.probe_toolchain({"PATH": str(real / "bin")}, NOWHERE).cuda_headers
+
+
+@posix
 def test_cxx_with_launcher_and_options(tmp_path: Path) -> None:
     script(tmp_path, "c++", f"/bin/cat '{DATA}/gcc-redhat.txt'")
     script(tmp_path, "ccache", f'[ "$1 $2" = "my-g++ -m64" ] && /bin/cat "{DATA}/gcc-conda.txt"')

@@ -157,3 +157,18 @@ def test_small_ones(matrix: Matrix) -> None:
     tools = rules.build_tools(matrix, "2.1.2+cu121")
     assert tools is not None
     assert rules.within(tools.setuptools_pin, tools.setuptools)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "name"),
+    [
+        ("_ZN2at4_ops5zeros4callEN3c108ArrayRefINS2_6SymIntEEE", "at::_ops::zeros::call"),
+        ("_ZNK3c107SymBool14guard_or_falseEPKcl", "c10::SymBool::guard_or_false"),
+        ("_ZN3c105ErrorC1ENS_14SourceLocationESs", "c10::Error"),
+        ("_Z16THPVariable_WrapN2at10TensorBaseE", "THPVariable_Wrap"),
+        ("_ZTIN3c105ErrorE", "_ZTIN3c105ErrorE"),
+        ("PyDict_New", "PyDict_New"),
+    ],
+)
+def test_a_mangled_symbol_gets_its_name(symbol: str, name: str) -> None:
+    assert rules.cxx_name(symbol) == name

@@ -1,4 +1,4 @@
-"""The cache's key and proof, fix-ups on a real archive, and fetching from a real local index."""
+"""What a build's key takes from its target, fix-ups on a real archive, and fetching from a real local index."""
 
 from __future__ import annotations
 
@@ -16,25 +16,10 @@ import pytest
 from mmdoctor.errors import ApplyError, TryAgainError
 from mmdoctor.model import Build, Fixup
 from mmdoctor.probes.indexes import IndexConfig
-from mmdoctor.wheels.build import NINJA_STEP, build_key, first_error, unpack
-from mmdoctor.wheels.cache import PROOF, BuildKey, admit, cached_wheels, proofs
+from mmdoctor.wheels.build import build_key, unpack
 from mmdoctor.wheels.fetch import fetch_sdist, links
 from tests.conftest import Machine
 
-KEY = BuildKey(
-    package="mmcv",
-    version="2.1.0",
-    sdist_sha256="0" * 64,
-    fixups="",
-    torch="2.1.2+cu121",
-    numpy="",
-    cuda="",
-    archs="",
-    python_tag="cp311",
-    glibc="2.36",
-    compiler="12.2.0",
-    flags="MMCV_WITH_OPS=1",
-)
 FIXUP = Fixup(id="cxx20", file="setup.py", replace={"c++17": "c++20"}, reason="torch 2.14 headers need C++20")
 
 
@@ -70,29 +55,6 @@ def index(tmp_path: Path, sdist: Path) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("field", [name for name in BuildKey.__struct_fields__ if name not in ("package", "version")])
-def test_whatever_the_binary_depends_on_changes_the_key(field: str) -> None:
-    assert msgspec.structs.replace(KEY, **{field: "other"}).digest != KEY.digest
-
-
-@pytest.mark.parametrize(
-    ("change", "serves"),
-    [
-        ({}, True),
-        ({"compiler": "13.1.0"}, True),
-        ({"glibc": "2.39"}, True),
-        ({"glibc": "2.28"}, False),
-        ({"torch": "2.1.1+cu121"}, False),
-        ({"torch": "2.1.2+cpu"}, False),
-        ({"python_tag": "cp310"}, False),
-        ({"archs": "9.0", "cuda": "12.1"}, False),
-    ],
-    ids=str,
-)
-def test_a_wheel_serves_where_what_it_is_bound_to_is_the_same(change: dict[str, str], serves: bool) -> None:
-    assert KEY.serves(msgspec.structs.replace(KEY, **change)) is serves
-
-
 @pytest.mark.parametrize("package", ["mmcv", "mmcv-full", "onedl-mmcv"])
 def test_every_mmcv_is_bound_to_torch_and_not_to_numpy(machine: Machine, package: str) -> None:
     facts = machine("healthy-cpu")
@@ -103,27 +65,6 @@ def test_every_mmcv_is_bound_to_torch_and_not_to_numpy(machine: Machine, package
         msgspec.structs.replace(asked, package="xtcocotools"), facts.target, facts.host, "12.2.0", "0" * 64
     )
     assert (other.torch, other.numpy) == ("", facts.target.version("numpy"))
-
-
-def test_a_wheel_enters_whole_with_its_proof(tmp_path: Path) -> None:
-    wheel = tmp_path / "mmcv-2.1.0-cp311-cp311-linux_x86_64.whl"
-    wheel.write_bytes(b"content")
-    kept = admit(tmp_path / "cache", wheel, KEY, 6.5, ("import mmcv._ext",))
-    assert kept.read_bytes() == b"content"
-    [(path, proof)] = proofs(tmp_path / "cache")
-    assert path == kept
-    assert proof.key == KEY
-    assert proof.wheel_sha256 == hashlib.sha256(b"content").hexdigest()
-    [cached] = cached_wheels(tmp_path / "cache")
-    assert (cached.torch, cached.numpy) == ("2.1.2+cu121", None)
-
-
-def test_a_wheel_without_proof_is_none(tmp_path: Path) -> None:
-    wheel = tmp_path / "mmcv-2.1.0-cp311-cp311-linux_x86_64.whl"
-    wheel.write_bytes(b"content")
-    kept = admit(tmp_path / "cache", wheel, KEY, 6.5, ())
-    (kept.parent / PROOF).write_text("{")
-    assert proofs(tmp_path / "cache") == ()
 
 
 def build(fixup: Fixup) -> Build:
@@ -188,11 +129,3 @@ def test_links_of_an_index_page() -> None:
     page = '<a href="../../files/a-1.0.tar.gz#sha256=0">a</a><a href="https://x.org/b%2B1.whl">b</a>'
     found = dict(links(page, "https://i.org/simple/a/"))
     assert found == {"a-1.0.tar.gz": "https://i.org/files/a-1.0.tar.gz#sha256=0", "b+1.whl": "https://x.org/b%2B1.whl"}
-
-
-def test_what_a_build_log_says() -> None:
-    log = "gcc -Werror=format x.c\n  x.cpp:3:10: fatal error: Python.h: No such file or directory\nninja: build stopped"
-    assert first_error(log) == "x.cpp:3:10: fatal error: Python.h: No such file or directory"
-    step = NINJA_STEP.match("[12/77] c++ -MMD")
-    assert step is not None
-    assert step.groups() == ("12", "77")

@@ -1,4 +1,5 @@
-"""Writes docs/checks.md from the checks, docs/causes.md from the known failures, docs/matrix.md from the matrix.
+"""Writes docs/checks.md from the checks, docs/causes.md from the known failures, docs/matrix.md and docs/builds.md from
+the matrix.
 
     python tools/docs.py [--check]
 
@@ -13,6 +14,7 @@ import re
 import sys
 from pathlib import Path
 
+import builds_page
 import matrix_page
 
 import mmdoctor
@@ -59,7 +61,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     stale = []
-    pages = {"checks.md": checks(), "causes.md": causes(), "matrix.md": matrix_page.page(load_matrix())}
+    matrix = load_matrix()
+    pages = {
+        "checks.md": checks(),
+        "causes.md": causes(),
+        "matrix.md": matrix_page.page(matrix),
+        "builds.md": builds_page.page(matrix),
+    }
     for name, text in pages.items():
         path = DOCS / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:

@@ -64,7 +64,8 @@ def page(matrix: Matrix) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A table of Markdown."""
     yield f"| {' | '.join(head)} |"
     yield "|" + "---|" * len(head)
     for row in rows:
@@ -118,7 +119,7 @@ def _measured(rows: Sequence[StackRow]) -> Iterator[str]:
                 row.date,
             )
         )
-    yield from _table(head, cells)
+    yield from table(head, cells)
 
 
 def _machines(rows: Sequence[StackRow]) -> Iterator[str]:
@@ -147,7 +148,7 @@ def _times(rows: Sequence[StackRow]) -> Iterator[str]:
         (f"`{row.id}`", *(f"{row.times[step][1]:g}" if step in row.times else "" for step in steps), f"{row.load:g}")
         for row in timed
     )
-    yield from _table(("id", *steps, "load"), cells)
+    yield from table(("id", *steps, "load"), cells)
 
 
 def _contradicted(found: Sequence[Contradiction]) -> Iterator[str]:
@@ -161,7 +162,7 @@ def _contradicted(found: Sequence[Contradiction]) -> Iterator[str]:
         )
         for one in found
     )
-    yield from _table(("documented", "source", "measured with", "outcome", "rows"), cells)
+    yield from table(("documented", "source", "measured with", "outcome", "rows"), cells)
 
 
 def _documented(matrix: Matrix) -> Iterator[str]:
@@ -178,7 +179,7 @@ def _documented(matrix: Matrix) -> Iterator[str]:
         for row in matrix.openmmlab
         if row.mmcv or row.mim
     )
-    yield from _table(("release", "asserts mmcv", "asserts mmengine", "declares", "source"), cells)
+    yield from table(("release", "asserts mmcv", "asserts mmengine", "declares", "source"), cells)
     yield "### Listed by documents"
     yield ""
     documents = (
@@ -190,7 +191,7 @@ def _documented(matrix: Matrix) -> Iterator[str]:
         )
         for row in matrix.documents
     )
-    yield from _table(("document", "source"), documents)
+    yield from table(("document", "source"), documents)
     yield "### Published wheels of mmcv for Linux x86_64"
     yield ""
     wheels: dict[str, dict[str, set[str]]] = {}
@@ -198,7 +199,7 @@ def _documented(matrix: Matrix) -> Iterator[str]:
         if row.os == "linux" and row.package == "mmcv":
             wheels.setdefault(row.torch, {}).setdefault(row.variant, set()).update(row.versions)
     minors = sorted({rules.minor(row.release) for row in matrix.torch} | wheels.keys(), key=rules.order, reverse=True)
-    yield from _table(("torch", "wheels"), ((minor, _wheels(wheels.get(minor, {}))) for minor in minors))
+    yield from table(("torch", "wheels"), ((minor, _wheels(wheels.get(minor, {}))) for minor in minors))
 
 
 def _wheels(variants: dict[str, set[str]]) -> str:

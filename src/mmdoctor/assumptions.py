@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mmdoctor import rules
+from mmdoctor.builds import Needed, toolchain_for
 from mmdoctor.candidates.families import forks
 from mmdoctor.candidates.situation import Situation
 from mmdoctor.holds import gpus, one_kind_of_gpu
@@ -108,12 +109,11 @@ def _about_builds(world: Situation, best: Solution) -> Iterator[str]:
     row = rules.torch_row(world.matrix, stack.torch.version)
     if not best.weight.builds or row is None:
         return
-    wanted: tuple[str, ...] = ("a C compiler",)
+    needed: tuple[Needed, ...] = (Needed("a C compiler", rules.seen_version(chain.gcc) is not None, chain.gcc),)
     if stack.mmcv.artefact.kind == "build":
-        wanted = rules.toolchain_for(world.matrix, world.facts, row, stack.torch.variant)
-    for text in wanted:
-        tool = chain.nvcc if text.startswith("nvcc") else chain.gcc
-        if rules.seen_version(tool) is None:
+        needed = toolchain_for(world.matrix, world.facts, row, stack.torch.variant)
+    for text, sure, tool in needed:
+        if not sure:
             why = tool.version.unknown if tool and isinstance(tool.version, Unknown) else "not looked for"
             yield f"there is {text} ({why})"
 

@@ -213,7 +213,9 @@ def _tools(facts: Facts) -> Iterator[Hold]:
         yield Hold(here, f"gcc {rules.seen_version(chain.gcc)}", how, TOOL, (ARTEFACTS,), tool("gcc"), _of_fact("gcc"))
     if facts.gpu.devices and (chain.looked or chain.nvcc):
         says = f"nvcc {rules.seen_version(chain.nvcc)}" if rules.seen_version(chain.nvcc) else "no nvcc"
-        yield Hold(here, says, "with the nvcc of torch's CUDA", TOOL, (ARTEFACTS,), tool("nvcc"), _of_fact("nvcc"))
+        yield Hold(
+            here, says, "with the nvcc of torch's CUDA", TOOL, (ARTEFACTS,), tool("nvcc"), _of_fact("nvcc", "toolkit")
+        )
 
 
 def _machine(facts: Facts) -> Iterator[Hold]:

@@ -270,6 +270,19 @@ class CompilerRow(Row, frozen=True, kw_only=True):
     gcc_below: str
 
 
+class CudaWheelsRow(Row, frozen=True, kw_only=True):
+    """nvcc as wheels, for a torch of this CUDA on a machine without such a toolkit: the distributions with their
+    versions. Their folder `home`, together with that of torch's own wheels and with `links` (name → what it stands
+    for), serves as CUDA_HOME."""
+
+    cuda: str
+    os: Literal["linux", "windows"]
+    machine: str
+    wheels: dict[str, str]
+    home: str
+    links: dict[str, str]
+
+
 class StandardRow(Row, frozen=True, kw_only=True):
     """The oldest gcc that compiles this C++ standard as torch's headers use it."""
 
@@ -291,6 +304,7 @@ class Matrix(Value, frozen=True, kw_only=True, dict=True):
     toolkits: tuple[ToolkitRow, ...]
     gpus: tuple[GpuRow, ...]
     compilers: tuple[CompilerRow, ...]
+    cuda_wheels: tuple[CudaWheelsRow, ...] = ()
     standards: tuple[StandardRow, ...]
     mmcv: tuple[MmcvRow, ...]
     wheel_sources: tuple[WheelSourceRow, ...]

@@ -97,13 +97,15 @@ class Tool(Value, frozen=True, kw_only=True):
 
 class Toolchain(Value, frozen=True, kw_only=True):
     """What a source build would use. `nvcc` is the toolkit version, in contrast to the driver's. `looked` is False
-    after a quick look, which leaves the compilers out."""
+    after a quick look, which leaves the compilers out. `cuda_headers`: whether those of CUDA's libraries, which torch's
+    own include, lie in `cuda_home`; with a bare nvcc they do not."""
 
     looked: bool = True
     nvcc: Optional[Tool]
     gcc: Optional[Tool]
     ninja: Optional[Tool]
     cuda_home: Optional[str]
+    cuda_headers: bool = True
 
 
 class Distribution(Value, frozen=True, kw_only=True):
@@ -248,13 +250,30 @@ class LoaderFolder(Value, frozen=True, kw_only=True):
 
 class Extension(Value, frozen=True, kw_only=True):
     """What the file of `mmcv._ext` says, read without loading it. `machine` is ELF's name (`EM_X86_64`). `problem`: why
-    no linker takes it; *unreadable* without the right to read it, *cut-off* without its end, *foreign* no ELF file."""
+    no linker takes it; *unreadable* without the right to read it, *cut-off* without its end, *foreign* no ELF file.
+    `missing` are the first of the `missing_count` symbols of torch that it wants and the installed torch does not
+    export; `built_for` then says the releases of torch that do (`2.1 to 2.3`), where the symbols tell."""
 
     path: str
     needed: tuple[str, ...]
     has_cuda_code: bool
     machine: str
     problem: Optional[Literal["unreadable", "cut-off", "foreign"]] = None
+    missing: tuple[str, ...] = ()
+    missing_count: int = 0
+    built_for: Optional[str] = None
+
+
+class PipWheel(Value, frozen=True, kw_only=True):
+    """A wheel that pip compiled and keeps, to hand it out to every environment of the same Python. `extension` is its
+    compiled module, None where it holds none; `numpy` the generation of NumPy that it was compiled for, where it
+    tells."""
+
+    name: str
+    version: str
+    path: str
+    extension: Optional[Extension] = None
+    numpy: Optional[Literal["1", "2"]] = None
 
 
 class OfferedWheel(Value, frozen=True, kw_only=True):
@@ -283,6 +302,31 @@ class Index(Value, frozen=True, kw_only=True):
     reason: Optional[str] = None
     now: Optional[float] = None
     wheels: tuple[OfferedWheel, ...] = ()
+
+
+class ProvenModule(Value, frozen=True, kw_only=True):
+    """A compiled module of a wheel, by its `file` in there: each library that it needs was found, each of the `symbols`
+    that it leaves undefined is exported by one of them. `archs` are the compute capabilities of its machine code, `ptx`
+    those of its PTX."""
+
+    file: str
+    needed: tuple[str, ...]
+    symbols: int
+    archs: tuple[str, ...] = ()
+    ptx: tuple[str, ...] = ()
+
+
+class Proven(Value, frozen=True, kw_only=True):
+    """What a fresh wheel was seen to hold and do, before it enters the cache. `imports`: what was imported out of it;
+    `functions`: how many of its compiled functions its Python code asks for, all of them there; `ops`: golden
+    computations by its binary, and their `device`s; `beside`: the versions that it ran with."""
+
+    modules: tuple[ProvenModule, ...]
+    imports: tuple[str, ...]
+    functions: int = 0
+    ops: tuple[OpCheck, ...] = ()
+    devices: tuple[str, ...] = ()
+    beside: dict[str, str] = field(default_factory=dict)
 
 
 class CachedWheel(Value, frozen=True, kw_only=True):
@@ -366,7 +410,8 @@ class Bench(Value, frozen=True, kw_only=True):
 
 
 class Facts(Value, frozen=True, kw_only=True):
-    """Everything that was seen. `pretended` names the keys that `--pretend` overrode."""
+    """Everything that was seen. `pretended` names the keys that `--pretend` overrode. `pip_cache`: what pip compiled of
+    the stack for this Python and keeps; None where nobody looked."""
 
     schema_version: str = SCHEMA_VERSION
     mmdoctor: str
@@ -380,6 +425,7 @@ class Facts(Value, frozen=True, kw_only=True):
     retries: tuple[Retry, ...] = ()
     loader: tuple[LoaderFolder, ...] = ()
     extension: Optional[Extension] = None
+    pip_cache: Union[tuple[PipWheel, ...], Unknown, None] = None
     indexes: tuple[Index, ...] = ()
     wheels: tuple[CachedWheel, ...] = ()
     smoke: tuple[Bench, ...] = ()
@@ -649,7 +695,8 @@ class Fixup(Value, frozen=True, kw_only=True):
 
 
 class Build(Value, frozen=True, kw_only=True):
-    """A wheel to compile in the target: without isolation, never from pip's own cache, with these fix-ups."""
+    """A wheel to compile for the target: without isolation, never from pip's own cache, with these fix-ups. `tools`
+    are installed beside its source (nvcc as wheels)."""
 
     package: str
     version: str
@@ -657,6 +704,7 @@ class Build(Value, frozen=True, kw_only=True):
     minutes: float
     fixups: tuple[Fixup, ...]
     env: dict[str, str]
+    tools: tuple[str, ...] = ()
 
 
 class Step(Value, frozen=True, kw_only=True):
@@ -759,6 +807,117 @@ class Explanation(Value, frozen=True, kw_only=True):
     schema_version: str = SCHEMA_VERSION
     causes: tuple[Cause, ...]
     versions: dict[str, str] = field(default_factory=dict)
+
+
+# ----------------------------------------------------------------------------------------------------- the wheel cache
+
+
+class KeptWheel(Value, frozen=True, kw_only=True):
+    """A wheel of the cache: what it is bound to, what it cost (`minutes`), when it was built and last used (UTC), what
+    was `shown` to work, and where it was imported from (`origin`). Not `sound`: its file is not the one that was
+    proven, and is never handed out. `archs` as in CachedWheel."""
+
+    name: str
+    version: str
+    path: str
+    sound: bool
+    bytes: int
+    torch: Optional[str]
+    cuda: Optional[str]
+    archs: str
+    numpy: Optional[str]
+    python_tag: str
+    glibc: str
+    compiler: str
+    minutes: float
+    built: str
+    used: Optional[str]
+    shown: tuple[str, ...]
+    origin: Optional[str] = None
+
+
+class Built(Value, frozen=True, kw_only=True):
+    """What `mmdoctor wheels build` answers: the wheel, and whether it was `compiled` now or was in the cache."""
+
+    schema_version: str = SCHEMA_VERSION
+    wheel: KeptWheel
+    compiled: bool
+
+
+class WheelList(Value, frozen=True, kw_only=True):
+    """What `mmdoctor wheels list` answers. `strays`: entries that are none, since their proof does not read or was
+    changed."""
+
+    schema_version: str = SCHEMA_VERSION
+    folder: str
+    wheels: tuple[KeptWheel, ...]
+    strays: tuple[str, ...] = ()
+
+
+class Removal(Value, frozen=True, kw_only=True):
+    """What `wheels prune` takes out of the cache: a wheel, what is left of a build, an sdist that no wheel was made
+    from, a draft that a kill left."""
+
+    kind: Literal["wheel", "build", "sdist", "draft"]
+    name: str
+    path: str
+    bytes: int
+    why: str
+
+
+class Pruned(Value, frozen=True, kw_only=True):
+    """What `mmdoctor wheels prune` answers; `done` is False where it only says what would go. `in_use`: what stays only
+    because a running command may need it."""
+
+    schema_version: str = SCHEMA_VERSION
+    folder: str
+    done: bool
+    removals: tuple[Removal, ...]
+    in_use: tuple[str, ...]
+    kept: int
+    kept_bytes: int
+
+
+class WheelIndex(Value, frozen=True, kw_only=True):
+    """An index (PEP 503) of an exported folder, for one torch with its ops or one NumPy. `path` is that of the index
+    relative to the folder, `wheels` are those of its files, by distribution."""
+
+    path: str
+    beside: str
+    wheels: dict[str, tuple[str, ...]]
+
+
+class Exported(Value, frozen=True, kw_only=True):
+    """What `mmdoctor wheels export` answers: entries that were added to the folder, that were there already, and that
+    were left out for being damaged; and all of its indexes."""
+
+    schema_version: str = SCHEMA_VERSION
+    folder: str
+    added: tuple[str, ...]
+    there: tuple[str, ...]
+    damaged: tuple[str, ...]
+    indexes: tuple[WheelIndex, ...]
+
+
+class RefusedWheel(Value, frozen=True, kw_only=True):
+    """An entry that was not imported, and why."""
+
+    entry: str
+    why: str
+
+
+class Imported(Value, frozen=True, kw_only=True):
+    """What `mmdoctor wheels import` answers, by entry (`mmcv-2.1.0/3722998f1d8d4279`); `done` is False for a dry run.
+    `proven`: those of `added` that were proven anew here."""
+
+    schema_version: str = SCHEMA_VERSION
+    source: str
+    folder: str
+    done: bool
+    added: tuple[str, ...]
+    proven: tuple[str, ...]
+    there: tuple[str, ...]
+    refused: tuple[RefusedWheel, ...]
 
 
 # ---------------------------------------------------------------------------------------------------- the matrix anew

@@ -13,6 +13,7 @@ from typing import Optional
 import msgspec
 
 from mmdoctor import rules
+from mmdoctor.builds import BUILD_TOOLS, CudaTools, build_for, cuda_tools, nvcc_wheels
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import (
     Artefact,
@@ -20,7 +21,6 @@ from mmdoctor.model import (
     Build,
     Change,
     Facts,
-    Fixup,
     Plan,
     Request,
     Resolution,
@@ -34,9 +34,6 @@ from mmdoctor.plan_pip import for_pip
 
 UNDER_CONSTRAINTS = ("--constraint", "{constraints}", "--override", "{overrides}")
 NEVER = "python_version < '0'"
-BUILD_TOOLS = ("wheel", "ninja", "psutil", "packaging", "cython")
-# What a build step sets: ops wanted, no debug symbols (measured, mmcv 2.1.0 on two cores: 4.9 instead of 6.5 minutes).
-MMCV_BUILD_ENV = {"MMCV_WITH_OPS": "1", "CFLAGS": "-g0", "CXXFLAGS": "-g0"}
 
 
 def plan(facts: Facts, matrix: Matrix, request: Request, resolution: Resolution, rest: Optional[Rest] = None) -> Plan:
@@ -180,7 +177,7 @@ def _stages(
         _tools(stack, changes),
         _torch(stack, changes),
         _mmcv(facts, matrix, stack, changed),
-        _numpy_bound(matrix, stack, changed),
+        _numpy_bound(facts, matrix, stack, changed),
         _openmmlab(request, stack, changes, rest) if missing or changed & {*rules.PARTS} else None,
         _proof(stack),
     )
@@ -251,31 +248,25 @@ def _mmcv(facts: Facts, matrix: Matrix, stack: Stack, changed: set[str]) -> Opti
         argv = (*UV, *where, *how, *UNDER_CONSTRAINTS, f"{mmcv.name}=={mmcv.version}")
         step = Step(argv=argv, why=artefact.reason)
         return Stage(id="mmcv", title=f"{mmcv.name} {mmcv.version}, prebuilt wheel", steps=(step,), verify=verify)
-    row = rules.mmcv_row(matrix, mmcv.name, mmcv.version)
     archs = rules.cuda_archs(facts, stack.torch.variant)
-    minutes = rules.build_minutes(row, facts.host, archs)
-    # CUDA ops also where the build sees no GPU (a container, a login node).
-    env = {**MMCV_BUILD_ENV, **({"FORCE_CUDA": "1", "TORCH_CUDA_ARCH_LIST": archs} if archs else {})}
-    build = _build(matrix, mmcv.name, mmcv.version, row.sdist_sha256 if row else None, minutes, stack, env)
+    build = build_for(
+        matrix, facts.host, mmcv.name, mmcv.version, python=stack.python, torch=stack.torch.version, archs=archs
+    )
+    build = msgspec.structs.replace(build, tools=_nvcc(facts, matrix, stack, archs))
     title = f"{mmcv.name} {mmcv.version}, " + ("from the wheel cache" if artefact.kind == "cached" else "compiled here")
     step = _built_step(build, artefact)
     return Stage(id="mmcv", title=title, steps=(step,), verify=verify)
 
 
-def _build(
-    matrix: Matrix,
-    package: str,
-    version: str,
-    sha256: Optional[str],
-    minutes: float,
-    stack: Stack,
-    env: dict[str, str],
-) -> Build:
-    rows = rules.fixups_for(matrix, package, version, stack.torch.version, stack.python)
-    fixups = tuple(
-        Fixup(id=row.id, file=row.file, replace=row.replace, reason=row.reason) for row in rows if row.file is not None
-    )
-    return Build(package=package, version=version, sdist_sha256=sha256, minutes=minutes, fixups=fixups, env=env)
+def _nvcc(facts: Facts, matrix: Matrix, stack: Stack, archs: str) -> tuple[str, ...]:
+    """nvcc as wheels, where CUDA ops are compiled with them."""
+    cuda = rules.cuda_of(stack.torch.variant)
+    if not archs or cuda is None:
+        return ()
+    found = cuda_tools(matrix, facts.host, facts.toolchain, cuda, tuple(archs.split(";")))
+    if not isinstance(found, CudaTools) or found.wheels is None or found.own is not None:
+        return ()
+    return nvcc_wheels(found.wheels)
 
 
 def _built_step(build: Build, artefact: Artefact) -> Step:
@@ -286,7 +277,7 @@ def _built_step(build: Build, artefact: Artefact) -> Step:
     return Step(argv=argv, why=f"about {build.minutes:g} minutes, {artefact.reason}{fixups}", build=build)
 
 
-def _numpy_bound(matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[Stage]:
+def _numpy_bound(facts: Facts, matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[Stage]:
     if "xtcocotools" not in changed:
         return None
     choice = stack.xtcocotools
@@ -295,9 +286,8 @@ def _numpy_bound(matrix: Matrix, stack: Stack, changed: set[str]) -> Optional[St
         argv = (*UV, *UNDER_CONSTRAINTS, "--only-binary", "xtcocotools", f"xtcocotools=={choice.version}")
         step = Step(argv=(*argv, "--reinstall-package", "xtcocotools"), why=choice.artefact.reason)
         return Stage(id="numpy-bound", title="xtcocotools, prebuilt wheel", steps=(step,), verify=verify)
-    row = rules.binary_row(matrix, "xtcocotools", choice.version)
-    sha256 = row.sdist_sha256 if row else None
-    build = _build(matrix, "xtcocotools", choice.version, sha256, (row and row.build_minutes) or 1.0, stack, {})
+    torch = stack.torch.version
+    build = build_for(matrix, facts.host, "xtcocotools", choice.version, python=stack.python, torch=torch)
     title = f"xtcocotools, compiled against numpy {stack.numpy}"
     return Stage(id="numpy-bound", title=title, steps=(_built_step(build, choice.artefact),), verify=verify)
 

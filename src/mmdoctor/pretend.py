@@ -78,7 +78,7 @@ def _python(facts: Facts, version: str) -> Facts:
     whole = version if version.count(".") > 1 else f"{version}.0"
     # Another interpreter is another environment: what is installed here says nothing about it.
     bare = Target(requested=facts.target.requested, state="absent", python=whole)
-    return replace(facts, target=bare, imports=(), extension=None, smoke=(), wheels=())
+    return replace(facts, target=bare, imports=(), extension=None, pip_cache=None, smoke=(), wheels=())
 
 
 def _host(field: str) -> Callable[[Facts, Any], Facts]:
@@ -124,7 +124,7 @@ def _installed(facts: Facts, packages: dict[str, str]) -> Facts:
         torch=torch,
         torchvision_build=packages.get("torchvision"),
     )
-    return replace(facts, target=target, imports=(), quick=True, extension=None, smoke=())
+    return replace(facts, target=target, imports=(), quick=True, extension=None, pip_cache=None, smoke=())
 
 
 # Tools of which nobody knows whether they are there, nor their versions.

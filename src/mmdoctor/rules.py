@@ -26,15 +26,18 @@ from mmdoctor.matrix_model import (
     ToolRow,
     TorchRow,
 )
-from mmdoctor.model import STACK_MODULES, Distribution, Extension, Facts, GpuDevice, Host, Stack, Tool
+from mmdoctor.model import STACK_MODULES, Distribution, Extension, Facts, GpuDevice, Host, PipWheel, Stack, Target, Tool
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 MMCV_NAMES = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv")
 ARM = ("aarch64", "arm64")
 X86 = ("x86_64", "AMD64")
 CUDA_TIMES = 3
-# One cc1plus over torch's headers takes about 1.2 GB (measured: mmcv 2.1.0, torch 2.1.2, gcc 12).
+# What compilers take of the memory (measured: mmcv 2.1.0 without debug symbols, torch 2.1.2, gcc 12; nvcc 13.0, torch
+# 2.14.1): an op 0.7 GB, through nvcc 1.4 GB, pybind.cpp, which names every op, 1.9 GB, or 1.45 GB by a thrifty gcc.
 BYTES_PER_JOB = 1_500_000_000
+BYTES_OF_LARGEST = 1_900_000_000
+BYTES_PER_OP, BYTES_PER_NVCC_OP = 700_000_000, 1_400_000_000
 FIRST_MINOR_COMPATIBLE = "11.0"  # NVIDIA CUDA Compatibility: before CUDA 11 each minor needs its own driver
 OPENCV_NAMES = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 # Distributions that bring one module of the stack, the project's own first: each writes over the others' files.
@@ -330,6 +333,50 @@ def extension_fault(extension: Extension, host: Host) -> Optional[str]:
     return said or other
 
 
+def not_for_this_torch(extension: Optional[Extension], target: Target) -> Optional[str]:
+    """Why a binary does not load beside the installed torch (it *was* …); None where that exports all that it wants."""
+    if extension is None or target.torch is None or not extension.missing_count:
+        return None
+    whose = f"torch {extension.built_for}" if extension.built_for else "another torch"
+    if wants_cuda(extension, target):
+        return f"was compiled for a CUDA build of torch: torch {target.torch.version} is one for the CPU"
+    more = f" and of {extension.missing_count - 1} more" if extension.missing_count > 1 else ""
+    said = f"torch {target.torch.version} does not export its form of {cxx_name(extension.missing[0])}{more}"
+    return f"was compiled for {whose}: {said}"
+
+
+def cxx_name(symbol: str) -> str:
+    """What a mangled symbol is called in C++, without its arguments: `at::_ops::zeros::call`; the symbol itself where
+    its name is of another kind (Itanium C++ ABI, 5.1: a row of lengths and names)."""
+    start = found.end() if (found := re.match(r"_ZN?K?", symbol)) else 0
+    at, names = start, []
+    while start and (length := re.compile(r"\d+").match(symbol, at)):
+        at = length.end() + int(length[0])
+        names.append(symbol[length.end() : at])
+    return "::".join(names) or symbol
+
+
+def wants_cuda(extension: Extension, target: Target) -> bool:
+    """Whether a binary is linked with the CUDA part of torch, and the installed torch has none."""
+    return target.torch is not None and target.torch.cuda is None and "libc10_cuda.so" in extension.needed
+
+
+def wheel_fault(wheel: PipWheel, facts: Facts) -> Optional[str]:
+    """Why a wheel of pip's own cache must not be installed here, in words; None when nothing speaks against it."""
+    target, numpy = facts.target, facts.target.version("numpy")
+    if wheel.name in MMCV_NAMES and wheel.extension is None:
+        return "holds no compiled ops: no torch was in sight when it was built"
+    said = extension_fault(wheel.extension, facts.host) if wheel.extension else None
+    if said:
+        return f"is of no use: {said}"
+    unfit = not_for_this_torch(wheel.extension, target)
+    if unfit:
+        return unfit
+    if wheel.numpy == "1" and numpy is not None and numpy_generation(numpy) == "2":
+        return f"was compiled for NumPy 1; numpy {numpy} is installed"
+    return None
+
+
 def prebuilt(distribution: Distribution, row: Optional[BinaryRow], facts: Facts) -> bool:
     """Whether an installed binary came from a wheel of the index, not from a build here (`linux_x86_64` in its tag).
 
@@ -505,25 +552,6 @@ def nvcc_floor(matrix: Matrix, capability: str) -> Optional[str]:
     return min((cuda for cuda in builds if cuda), key=order, default=None)
 
 
-def nvcc_for(facts: Facts, matrix: Matrix, cuda: str) -> str:
-    """The nvcc that CUDA ops beside a torch of this CUDA and for these GPUs take: `13.x`, `12.x, 12.8 or newer`."""
-    floors = (nvcc_floor(matrix, device.compute_capability) for device in facts.gpu.devices)
-    floor, major = newest(filter(None, floors)), cuda.partition(".")[0]
-    same = floor is not None and floor.partition(".")[0] == major and not floor.endswith(".0")
-    return f"{major}.x, {floor} or newer" if same else f"{major}.x"
-
-
-def toolchain_for(matrix: Matrix, facts: Facts, torch: TorchRow, variant: str) -> tuple[str, ...]:
-    """The tools that compile mmcv beside this torch, each as it is here or, where nobody saw its version, as it has to
-    be: `("nvcc 13.0.88", "gcc 12.2.0")`, `("nvcc 13.x", "gcc ≥11.3 <16")`."""
-    nvcc, gcc = seen_version(facts.toolchain.nvcc), seen_version(facts.toolchain.gcc)
-    cuda = cuda_of(variant) if cuda_archs(facts, variant) else None
-    floor, limit = gcc_floor(matrix, torch.cxx_std), gcc_limit(matrix, nvcc or cuda) if cuda else None
-    bounds = " ".join((*([f"≥{floor.gcc}"] if floor else ()), *([f"<{limit}"] if limit else ())))
-    compiler = f"gcc {gcc or bounds}".strip() if facts.host.os == "linux" else "a C++ compiler"
-    return (f"nvcc {nvcc or nvcc_for(facts, matrix, cuda)}", compiler) if cuda else (compiler,)
-
-
 def seen_version(tool: Optional[Tool]) -> Optional[str]:
     """The version of a tool as far as somebody saw it; None without the tool too."""
     return tool.version if tool is not None and isinstance(tool.version, str) else None
@@ -603,15 +631,17 @@ def cuda_archs(facts: Facts, variant: str) -> str:
     return facts.environment.get("TORCH_CUDA_ARCH_LIST", ";".join(present))
 
 
-def build_jobs(cores: int, memory_bytes: int) -> int:
+def build_jobs(cores: int, memory_bytes: int, *, cuda: bool = False) -> int:
     """How many compiles run side by side: as many as there are cores and memory for, at least one."""
-    return max(1, min(cores, memory_bytes // BYTES_PER_JOB))
+    beside_largest = (memory_bytes - BYTES_OF_LARGEST) // (BYTES_PER_NVCC_OP if cuda else BYTES_PER_OP)
+    return max(1, min(cores, 1 + beside_largest))
 
 
 def build_minutes(row: Optional[MmcvRow], host: Host, archs: str) -> float:
     """How long mmcv compiles on this machine's cores, as far as its memory feeds them. CUDA ops for one arch took three
     times the CPU ops (measured: 19.5 against 6.5 minutes on two cores)."""
-    minutes = (row.build_minutes_2_cores if row else 7.0) * 2 / build_jobs(host.cpu_count, host.memory_total_bytes)
+    jobs = build_jobs(host.cpu_count, host.memory_total_bytes, cuda=bool(archs))
+    minutes = (row.build_minutes_2_cores if row else 7.0) * 2 / jobs
     return round(minutes * (CUDA_TIMES * len(archs.split(";")) if archs else 1), 1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mmdoctor import rules
+from mmdoctor.builds import toolchain_for
 from mmdoctor.candidates.mmcv import mmcv_candidates, mmcv_rows
 from mmdoctor.candidates.situation import Situation
 from mmdoctor.candidates.sources import SOURCES, Asked, Found, Miss
@@ -101,8 +102,8 @@ def _sources(world: Situation, torch: TorchCandidate, row: MmcvRow, build: str) 
             return
     built = next(mmcv_candidates(world, torch, [row]), None)
     if built is not None:
-        tools = " and ".join(rules.toolchain_for(world.matrix, world.facts, torch.row, torch.choice.variant))
-        says = f"compiles with {tools}: about {built.minutes:g} minutes"
+        tools = toolchain_for(world.matrix, world.facts, torch.row, torch.choice.variant)
+        says = f"compiles with {' and '.join(tool.text for tool in tools)}: about {built.minutes:g} minutes"
         yield Source(torch=build, source="sdist", has=True, says=says)
         return
     kept = (r for r in world.rejected.values() if r.candidate == asked.name and not r.fact.startswith("wheel:"))

@@ -11,6 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
@@ -36,7 +37,7 @@ from mmdoctor.rest import (
     stub,
     uv_of,
 )
-from mmdoctor.wheels.cache import proofs, sha256_of
+from mmdoctor.wheels.cache import drop, proofs, sound
 from mmdoctor.wheels.fetch import fetch_sdist, links
 
 if TYPE_CHECKING:
@@ -78,10 +79,11 @@ def fetch(plan: Plan, target: Target, settings: Settings, run_folder: Path, say:
     if not asked.requirements:
         return {}
     start = time.monotonic()
+    sdists = settings.cache / "sdists"
     for build in asked.builds:
-        _verify_cached(plan, build, settings, say)
-        folder = settings.cache / "sdists"
-        fetch_sdist(settings.config, build.package, build.version, build.sdist_sha256, folder, offline=settings.offline)
+        if not _from_cache(plan, build, settings, say):
+            name, version, sha256 = build.package, build.version, build.sdist_sha256
+            fetch_sdist(settings.config, name, version, sha256, sdists, offline=settings.offline)
     scratch = run_folder / STAGE
     scratch.mkdir(parents=True)
     try:
@@ -103,7 +105,9 @@ def asked_of(plan: Plan) -> Asked:
     links: dict[str, None] = {}
     builds, inside = [], False
     for step in (step for stage in plan.stages for step in stage.steps if step.argv[:3] == ("uv", "pip", "install")):
-        builds += [step.build] if step.build else []
+        if step.build:
+            builds.append(step.build)
+            requirements.update(dict.fromkeys(step.build.tools))
         words = iter(step.argv[3:])
         for word in words:
             if word in SOURCES:
@@ -119,23 +123,27 @@ def asked_of(plan: Plan) -> Asked:
     return Asked(tuple(requirements), where, tuple(links), tuple(builds), inside)
 
 
-def _verify_cached(plan: Plan, build: Build, settings: Settings, say: Listener) -> None:
-    """Drop the cached wheels of this package that are not the ones that were proven."""
+def _from_cache(plan: Plan, build: Build, settings: Settings, say: Listener) -> bool:
+    """Whether the plan takes this wheel from the cache; there, cached ones that are not what was proven are dropped."""
     left = 0
     for wheel, proof in proofs(settings.wheels):
         if (proof.key.package, proof.key.version) != (build.package, build.version):
             continue
-        if sha256_of(wheel) == proof.wheel_sha256:
+        if sound(wheel, proof):
             left += 1
             continue
         say.info(f"{wheel.name} in the wheel cache is not the file that was proven; it is dropped")
-        shutil.rmtree(wheel.parent)
+        with suppress(OSError):  # another's folder: it is never handed out, there or not
+            drop(wheel.parent, settings.wheels)
     stack = plan.stack
     choices = {stack.mmcv.name: stack.mmcv.artefact, "xtcocotools": stack.xtcocotools.artefact} if stack else {}
     choice = choices.get(build.package)
-    if choice is not None and choice.kind == "cached" and not left:
+    if choice is None or choice.kind != "cached":
+        return False
+    if not left:
         what = f"the wheel of {build.package} {build.version} that the plan takes from the cache is damaged or gone"
         raise ApplyError(what, hint="make a new plan with `mmdoctor fix`: it compiles the wheel again")
+    return True
 
 
 class _Fetch:

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from mmdoctor.errors import TryAgainError
+from mmdoctor.locks import holder, locked
 
 UNFINISHED = "mmdoctor-unfinished"
-LOCK_TRIES = 3
-LOCK_PAUSE_SECONDS = 0.1
 
 
 class Places:
@@ -76,38 +73,11 @@ class Places:
 
     def holder(self) -> str:
         """Who is changing the environment right now; empty when nobody is."""
-        if not self.lock_file.exists():
-            return ""
-        try:
-            with self._held():
-                return ""
-        except TryAgainError as error:
-            return error.what
+        return holder(self.lock_file, str(self.named))
 
-    @contextmanager
-    def lock(self, what: str) -> Iterator[None]:
+    def lock(self, what: str) -> AbstractContextManager[None]:
         """One change at a time; `what` is told to whoever comes second. TryAgainError names the holder."""
-        self.state.mkdir(parents=True, exist_ok=True)
-        self.lock_file.touch()
-        with self._held() as stream:
-            os.truncate(stream, 0)
-            os.write(stream, f"{what}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}".encode())
-            try:
-                yield
-            finally:
-                os.truncate(stream, 0)
-
-    @contextmanager
-    def _held(self) -> Iterator[int]:
-        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_APPEND)
-        try:
-            if not _lock(descriptor):
-                holder = self.lock_file.read_text(encoding="utf-8").strip() or "another process"
-                what = f"{self.named} is being changed by {holder}"
-                raise TryAgainError(what, hint="wait for it to end, then run the same command again")
-            yield descriptor
-        finally:
-            os.close(descriptor)  # and with it the lock, as a kill does
+        return locked(self.lock_file, str(self.named), what)
 
 
 def _remove(folder: Path) -> None:
@@ -115,22 +85,3 @@ def _remove(folder: Path) -> None:
         if not os.access(base, os.W_OK):
             Path(base).chmod(0o700)  # a folder of the clone; the original's is another one
     shutil.rmtree(folder)
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock, or say that another has it; who only looks has it for a moment, so it is tried again."""
-    for _ in range(LOCK_TRIES):
-        try:
-            if sys.platform != "win32":
-                import fcntl
-
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            else:
-                import msvcrt
-
-                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            time.sleep(LOCK_PAUSE_SECONDS)
-        else:
-            return True
-    return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,14 +18,12 @@ from mmdoctor.apply.processes import started
 from mmdoctor.checks import diagnose
 from mmdoctor.errors import ApplyError
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Build, Facts, Stage, Step, Target, Value
+from mmdoctor.model import Build, Facts, Stage, Step, Value
 from mmdoctor.probes.imports import probe_imports, steps_for
 from mmdoctor.probes.indexes import IndexConfig
 from mmdoctor.probes.target import interpreter_of, probe_target
 from mmdoctor.rest import uv_of
-from mmdoctor.wheels.build import build_key, compile_wheel, unpack
-from mmdoctor.wheels.cache import admit, proofs, sha256_of
-from mmdoctor.wheels.fetch import fetch_sdist
+from mmdoctor.wheels.making import make_wheel
 
 STEP_DEADLINE_SECONDS = 3600.0
 # Which imports show that a check's subject works, in a clone that is only half built.
@@ -56,7 +53,7 @@ class Listener(Protocol):
 
     def line(self, text: str) -> None: ...
 
-    def progress(self, done: int, total: int) -> None: ...
+    def progress(self, done: int, total: int, left: float) -> None: ...
 
     def done(self, seconds: float) -> None: ...
 
@@ -141,55 +138,20 @@ class Stages:
 
     def _built(self, step: Step, build: Build, names: Mapping[str, str]) -> None:
         """Install a compiled wheel: from the cache when its key is there, else compiled, proven, and then cached."""
-        target = probe_target(self.work, is_env=True)
-        sdist = fetch_sdist(
-            self.settings.config,
-            build.package,
-            build.version,
-            build.sdist_sha256,
-            self.settings.cache / "sdists",
-            offline=self.settings.offline,
-        )
-        compiler = self.facts.toolchain.gcc.version if self.facts.toolchain.gcc else None
-        key = build_key(build, target, self.facts.host, compiler, sha256_of(sdist))
-        kept = next((wheel for wheel, proof in proofs(self.settings.wheels) if proof.key.serves(key)), None)
-        start = time.monotonic()
-        wheel = kept or self._compile(step, build, sdist, target, key.digest)
-        minutes = round((time.monotonic() - start) / 60, 2)
-        argv = _filled(step.argv, {**names, "wheel": str(wheel)})
-        self._command(build.package, argv, "from the wheel cache" if kept else "what was just compiled")
-        if kept is None:
-            admit(self.settings.wheels, wheel, key, minutes, self._shown(build.package))
-            shutil.rmtree(wheel.parent.parent, ignore_errors=True)
-
-    def _compile(self, step: Step, build: Build, sdist: Path, target: Target, digest: str) -> Path:
-        self.say.step(f"compile {build.package} {build.version} in {target.prefix}", step.why)
-        folder = self.settings.cache / "build" / f"{build.package}-{build.version}-{digest}"
-        source = unpack(sdist, build, folder)
-        out = folder / "wheel"
-        shutil.rmtree(out, ignore_errors=True)
-        log = self.folder / f"build-{build.package}.log"
-        return compile_wheel(
+        made = make_wheel(
             build,
-            source,
-            target,
-            self.facts.host,
-            out,
-            self._environment(),
-            log,
-            self.say.progress,
-            self._child,
+            probe_target(self.work, is_env=True),
+            self.facts,
+            self.matrix,
+            self.settings,
+            self.say,
+            environment=self._environment(),
+            why=step.why,
+            log=self.folder / f"build-{build.package}.log",
+            on_start=self._child,
         )
-
-    def _shown(self, package: str) -> tuple[str, ...]:
-        """What a fresh wheel was seen to do; ApplyError when it does not load, and then it does not enter the cache."""
-        steps = {"xtcocotools": ("numpy", "xtcocotools._mask")}.get(package, ("torch", "mmcv", "mmcv._ext", "mmcv.ops"))
-        results = probe_imports(str(interpreter_of(self.work)), steps)
-        failed = [result for result in results if result.status != "ok"]
-        if failed:
-            said = failed[0].message or failed[0].status
-            raise ApplyError(f"the compiled {package} does not work: import {failed[0].module}: {said}")
-        return tuple(f"import {result.module}" for result in results)
+        argv = _filled(step.argv, {**names, "wheel": str(made.wheel)})
+        self._command(build.package, argv, "what was just compiled" if made.compiled else "from the wheel cache")
 
     def _verify(self, stage: Stage) -> None:
         if not stage.verify:

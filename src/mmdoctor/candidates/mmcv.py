@@ -8,12 +8,13 @@ from typing import NamedTuple, Optional
 from msgspec.structs import replace
 
 from mmdoctor import rules
+from mmdoctor.builds import Fault, cuda_tools, toolchain_for
 from mmdoctor.candidates.families import allowed, families
 from mmdoctor.candidates.situation import TYPICAL_MB, Situation
 from mmdoctor.candidates.sources import SOURCES, Asked, Found, Miss
 from mmdoctor.candidates.torch import TorchCandidate
 from mmdoctor.matrix_model import MmcvRow
-from mmdoctor.model import Artefact, Unknown
+from mmdoctor.model import Artefact
 
 
 class MmcvCandidate(NamedTuple):
@@ -90,9 +91,9 @@ def _from_any_source(world: Situation, asked: Asked) -> Optional[MmcvCandidate]:
             return MmcvCandidate(row, replace(answer.artefact, reason=reason), 0.0, download)
     because = "; ".join(miss.said for miss in misses)
     if _can_build(world, asked, because):
-        tools = rules.toolchain_for(world.matrix, world.facts, asked.torch.row, asked.torch.choice.variant)
+        tools = toolchain_for(world.matrix, world.facts, asked.torch.row, asked.torch.choice.variant)
         what = f"CUDA ops for {asked.archs}" if asked.archs else "CPU ops"
-        reason = f"{because}; compiled here: {what} with {' and '.join(tools)}"
+        reason = f"{because}; compiled here: {what} with {' and '.join(tool.text for tool in tools)}"
         artefact = Artefact(kind="build", source=f"sdist {asked.row.package}-{asked.row.version}", reason=reason)
         return MmcvCandidate(asked.row, artefact, rules.build_minutes(asked.row, world.facts.host, asked.archs), 1)
     for miss in misses:
@@ -119,24 +120,11 @@ def _compiler_fits(world: Situation, torch: TorchCandidate, name: str, because: 
 
 
 def _can_build_cuda(world: Situation, name: str, cuda: str, because: str) -> bool:
-    """Whether the machine's nvcc is of torch's CUDA major, knows its GPUs and takes its gcc; one whose version nobody
-    saw is taken to fit."""
-    toolchain = world.facts.toolchain
-    if not toolchain.looked or (toolchain.nvcc is not None and isinstance(toolchain.nvcc.version, Unknown)):
-        return True
-    nvcc, major = rules.seen_version(toolchain.nvcc), cuda.partition(".")[0]
-    if nvcc is None or nvcc.partition(".")[0] != major:
-        why = f"{because}; its CUDA ops need nvcc of torch's CUDA major"
-        world.reject(name, "nvcc", f"nvcc {rules.nvcc_for(world.facts, world.matrix, cuda)}", nvcc or "none", why)
-        return False
-    for device in world.facts.gpu.devices:
-        floor = rules.nvcc_floor(world.matrix, device.compute_capability)
-        if floor is not None and rules.order(nvcc) < rules.order(floor):
-            why = f"{because}; an older nvcc does not know this GPU"
-            world.reject(name, "nvcc", f"nvcc ≥{floor} for {device.compute_capability}", nvcc, why)
-            return False
-    gcc, limit = rules.seen_version(toolchain.gcc), rules.gcc_limit(world.matrix, nvcc)
-    if limit is not None and gcc is not None and rules.order(gcc) >= rules.order(limit):
-        world.reject(name, "gcc", f"gcc <{limit}", gcc, f"{because}; nvcc {nvcc} refuses a newer gcc")
+    """Whether there is what compiles CUDA ops for these GPUs: the machine's toolkit, or nvcc from wheels."""
+    facts = world.facts
+    capabilities = tuple(device.compute_capability for device in facts.gpu.devices)
+    tools = cuda_tools(world.matrix, facts.host, facts.toolchain, cuda, capabilities)
+    if isinstance(tools, Fault):
+        world.reject(name, tools.fact, tools.wanted, tools.observed, f"{because}; {tools.why}")
         return False
     return True

@@ -250,7 +250,7 @@ def _works(world: Situation, package: str, variant: str) -> bool:
     if extension is not None and rules.without_cuda_ops(world.facts, extension, variant):
         return False
     if not results:
-        return pretended or extension is not None
+        return pretended or (extension is not None and not extension.missing_count)
     return all(r.status == "ok" or world.excused(r) or _fault_of_another(r) for r in results)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from mmdoctor.model import ImportResult
+from mmdoctor.checks.base import Verdict, failed_import
+from mmdoctor.model import Facts, ImportResult
 
 SIZE_CHANGED = re.compile(r"numpy\.(dtype|ndarray) size changed.*Expected (\d+) from C header, got (\d+)")
 # mmdet and mmpose assert the range of mmcv and mmengine with these words.
@@ -60,3 +61,11 @@ def cause_of(result: ImportResult) -> Optional[str]:
         if re.search(pattern, message) and OF_PACKAGE.get(cause, "") in concerned:
             return cause
     return None
+
+
+def imported(facts: Facts, step: str, cause: str, *about: str) -> Optional[Verdict]:
+    """The verdict on an import that did not end well; None when it did, or was not tried."""
+    result = facts.imported(step)
+    if result is None or result.status == "ok":
+        return None
+    return failed_import(result, cause_of(result) or cause, about)

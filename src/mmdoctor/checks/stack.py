@@ -7,6 +7,7 @@ from typing import Callable, Optional
 import msgspec
 
 from mmdoctor import rules
+from mmdoctor.checks import extension
 from mmdoctor.checks.base import (
     Check,
     Verdict,
@@ -19,20 +20,12 @@ from mmdoctor.checks.base import (
     skip,
     warn,
 )
-from mmdoctor.checks.signatures import cause_of
+from mmdoctor.checks.signatures import cause_of, imported
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Facts, Fix
 
 # mmpose lists it and never imports it (facts: chumpy_unused); mmdoctor leaves it out unless asked.
 UNUSED_REQUIREMENTS = frozenset({"chumpy"})
-
-
-def _imported(facts: Facts, step: str, cause: str, *about: str) -> Optional[Verdict]:
-    """The verdict on an import that did not end well; None when it did, or was not tried."""
-    result = facts.imported(step)
-    if result is None or result.status == "ok":
-        return None
-    return failed_import(result, cause_of(result) or cause, about)
 
 
 def _absent(facts: Facts, name: str, module: str, cause: str, unowned: str = "module-unowned") -> Verdict:
@@ -48,7 +41,7 @@ def torch_imports(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     if version is None:
         return _absent(facts, "torch", "torch", "torch-missing")
     build = facts.target.torch.version if facts.target.torch else version
-    broken = _imported(facts, "torch", "torch-install-broken", "torch")
+    broken = imported(facts, "torch", "torch-install-broken", "torch")
     if broken:
         return broken
     return ok(f"torch {build}") if facts.imported("torch") else not_imported(f"torch {build}")
@@ -65,12 +58,15 @@ def torch_is_the_neighbours(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     own, compiled = facts.imported("torch"), facts.imported("mmcv._ext")
     broken = own is not None and own.status != "ok"
     alien = compiled is not None and cause_of(compiled) in ("mmcv-torch-abi-mismatch", "mmcv-cuda-runtime-mismatch")
+    unfit = rules.not_for_this_torch(facts.extension, target)
+    alien = alien or (compiled is None and unfit is not None)
     if belongs or not (broken or alien):
         return ok(f"torch {torch.version} is the one its neighbours were built for")
     evidence = [f"torch {torch.version} belongs to torchvision {' or '.join(row.torchvision)}, not {vision}"]
     evidence += [
         line for result in (own, compiled) if result and result.status != "ok" for line in import_evidence(result)
     ]
+    evidence += [f"mmcv._ext {unfit}"] if unfit else []
     return fail(
         f"torch {torch.version} took the place of the one that its neighbours were built for",
         "torch-silently-replaced",
@@ -100,7 +96,7 @@ def torch_takes_numpy(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         return None
     if numpy is None:
         return _absent(facts, "numpy", "numpy", "numpy-missing")
-    broken = _imported(facts, "numpy", "numpy-broken", "numpy") or _older_than_built_for(facts, numpy)
+    broken = imported(facts, "numpy", "numpy-broken", "numpy") or _older_than_built_for(facts, numpy)
     if broken:
         return broken
     result = facts.imported("torch.numpy")
@@ -130,7 +126,7 @@ def torchvision_fits(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     label = build.partition("+")[2].partition(".")[0]
     if label and variant != label:
         evidence.append(f"torch is a {variant} build, torchvision a {label} build ({build})")
-    broken = _imported(facts, "torchvision", "torchvision-mismatch", "torchvision")
+    broken = imported(facts, "torchvision", "torchvision-mismatch", "torchvision")
     if broken and broken.status == "fail" and evidence:
         detail = f"torchvision {build} does not belong to torch {torch.version}"
         evidence += broken.evidence
@@ -138,9 +134,8 @@ def torchvision_fits(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     if broken:
         return broken
     if evidence and facts.imported("torchvision") is None:
-        return fail(
-            "torchvision does not belong to this torch", "torchvision-mismatch", *evidence, about=("torchvision",)
-        )
+        detail = "torchvision does not belong to this torch"
+        return fail(detail, "torchvision-mismatch", *evidence, about=("torchvision",), rests_on=("TRC002",))
     if evidence:
         detail = "torchvision imports, but is not this torch's pair"
         return warn(detail, "torchvision-mismatch", *evidence, rests_on=("TRC002",))
@@ -152,7 +147,7 @@ def one_opencv(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     if not flavours:
         return _absent(facts, "OpenCV", "cv2", "opencv-missing")
     listed = ", ".join(f"{d.name} {d.version}" for d in flavours)
-    broken = _imported(facts, "cv2", "opencv-broken", "cv2")
+    broken = imported(facts, "cv2", "opencv-broken", "cv2")
     if broken:
         return broken
     if len(flavours) > 1:
@@ -186,7 +181,7 @@ def numpy_bound(package: str, module: str) -> Check:
             return fail(
                 detail, "xtcocotools-shim", f"{module} is {where}", about=(package,), rests_on=("ENV005",), fix=fix
             )
-        broken = _imported(facts, module, "numpy-dtype-size", package)
+        broken = imported(facts, module, "numpy-dtype-size", package)
         row = rules.binary_row(matrix, package, installed.version)
         old = row is not None and row.built_on == "1" and rules.prebuilt(installed, row, facts)
         wheel = f"wheel {installed.tag or 'of the index'}"
@@ -226,61 +221,6 @@ def one_mmcv(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     if only.name == "mmcv-lite" or (only.name == "mmcv" and only.version.startswith("1.")):
         return fail(f"{listed} is the distribution without ops", "mmcv-lite-installed", listed, about=("mmcv",))
     return ok(listed)
-
-
-def mmcv_ext_loads(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
-    target = facts.target
-    found = next((d for d in target.distributions if d.name in rules.MMCV_NAMES), None)
-    if found is None:
-        return None
-    damage = _ext_damage(facts)
-    if damage is not None:
-        return damage
-    for step in ("mmcv", "mmcv._ext"):
-        broken = _imported(facts, step, "mmcv-ext-missing", "mmcv")
-        if broken:
-            return broken
-    said = f"mmcv._ext of {found.name} {found.version}"
-    if facts.imported("mmcv._ext"):
-        return ok(said)
-    if facts.extension is None and found.folder:  # a pretended distribution has no folder to look into
-        detail = f"{found.name} {found.version} holds no _ext"
-        return fail(detail, "mmcv-ext-missing", about=("mmcv",), rests_on=("MCV001",))
-    return not_imported(said)
-
-
-def _ext_damage(facts: Facts) -> Optional[Verdict]:
-    """What the file of mmcv._ext shows without loading it, which kills the interpreter where its end is missing."""
-    extension = facts.extension
-    said = rules.extension_fault(extension, facts.host) if extension else None
-    if extension is None or said is None:
-        return None
-    cause = "permission-or-lock" if extension.problem == "unreadable" else "mmcv-ext-damaged"
-    return fail("mmcv._ext is of no use", cause, f"{extension.path}: {said}", about=("mmcv",))
-
-
-def mmcv_op_runs(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
-    broken = _imported(facts, "mmcv.ops", "mmcv-torch-abi-mismatch", "mmcv.ops")
-    if broken:
-        return broken
-    result = facts.imported("mmcv.ops")
-    if result is None:
-        return _without_cuda_ops(facts, matrix)
-    on_gpu = result.data.get("nms_cuda")
-    if on_gpu not in (None, "ok"):
-        cause = "gpu-arch-unsupported" if "no kernel image" in on_gpu else "mmcv-cpu-build"
-        return fail("nms runs on the CPU, not on the GPU", cause, on_gpu, rests_on=("GPU002", "GPU003"))
-    where = "CPU and GPU" if on_gpu else "CPU"
-    return ok(f"nms on {where}, compiled with {result.data.get('compiler')}, CUDA {result.data.get('compiling_cuda')}")
-
-
-def _without_cuda_ops(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
-    """What the file of mmcv._ext shows without running an op."""
-    variant = rules.torch_variant(matrix, facts)
-    if facts.extension is None or variant is None or not rules.without_cuda_ops(facts, facts.extension, variant):
-        return None
-    detail = f"mmcv was compiled for the CPU alone, beside a {variant} build of torch and a GPU"
-    return fail(detail, "mmcv-cpu-build", f"{facts.extension.path} holds no CUDA code", about=("mmcv.ops",))
 
 
 def one_owner(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
@@ -327,7 +267,7 @@ def openmmlab_imports(
         if owner is None:
             return _left_out(package, facts, matrix) if steps != ("registry",) else None
         for step in steps:
-            broken = _imported(facts, step, cause, *(() if step == "registry" else (package,)))
+            broken = imported(facts, step, cause, *(() if step == "registry" else (package,)))
             if broken:
                 return broken
         looked, said = facts.imported(steps[-1]), f"{owner.name} {owner.version}"
@@ -454,18 +394,8 @@ CHECKS = (
         why="A fork brings the same modules: onedl-mmcv draws in onedl-mmengine, which writes over mmengine's files.",
         judge=one_owner,
     ),
-    Check(
-        id="MCV002",
-        title="mmcv._ext loads",
-        why="It is compiled for one torch; beside another the linker finds no such symbol or library.",
-        judge=mmcv_ext_loads,
-    ),
-    Check(
-        id="MCV003",
-        title="an mmcv op runs",
-        why="A binary may load and still hold no kernel for this device.",
-        judge=mmcv_op_runs,
-    ),
+    extension.LOADS,
+    extension.OP_RUNS,
     Check(
         id="MCV004",
         title="mmcv and mmengine are inside every accepted range",
@@ -502,6 +432,7 @@ CHECKS = (
         why="openmim draws in openxlab, which pins an old setuptools and more.",
         judge=openxlab_absent,
     ),
+    extension.PIP_CACHE,
     Check(
         id="SMK001",
         title="RTMPose infers",

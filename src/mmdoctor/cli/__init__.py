@@ -6,8 +6,9 @@ import click
 
 from mmdoctor import __version__
 from mmdoctor.cli.changing import fix, rollback
-from mmdoctor.cli.data import hook, matrix, recipe, wheels
+from mmdoctor.cli.data import hook, matrix, recipe
 from mmdoctor.cli.looking import bench, check, explain, facts
+from mmdoctor.cli.wheels import wheels
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -1,4 +1,4 @@
-"""What mmdoctor knows and keeps: matrix, recipe, wheels; and the hooks."""
+"""What mmdoctor knows: matrix and recipe; and the hooks."""
 
 from __future__ import annotations
 
@@ -313,22 +313,6 @@ def recipe_show(name: str, kind: str, output: Optional[str]) -> int:
     from mmdoctor.matrix import load_recipe
 
     emit(load_recipe(name), kind, output)
-    return OK
-
-
-@click.group()
-def wheels() -> None:
-    """The cache of compiled and proven wheels."""
-
-
-@wheels.command("list")
-@click.option("--wheels", "folder", metavar="DIR", help="The wheel cache (default: mmdoctor's own).")
-def wheels_list(folder: Optional[str]) -> int:
-    """What was compiled here, and for what."""
-    from mmdoctor.report.tables import wheels_table
-    from mmdoctor.wheels.cache import cache_folder, proofs
-
-    click.echo(wheels_table(proofs(Path(folder) if folder else cache_folder() / "wheels")))
     return OK
 
 

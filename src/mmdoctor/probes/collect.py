@@ -52,9 +52,11 @@ def collect(
     toolchain = None if quick else Background(probe_toolchain, os.environ)
     host, gpu = probe_host(where, caches=written_places(os.environ)), probe_gpu(os.environ)
     target = asked if isinstance(asked, Target) else asked.result()
+    looking = target.state == "present" and not quick
     imports: tuple[ImportResult, ...] = ()
     retries: tuple[Retry, ...] = ()
-    if target.state == "present" and not quick:
+    kept = None
+    if looking:
         from mmdoctor.probes.imports import (
             DEADLINE_SECONDS,
             probe_imports,
@@ -62,7 +64,9 @@ def collect(
             steps_for,
             surroundings,
         )
+        from mmdoctor.probes.pip_cache import probe_pip_cache
 
+        kept = Background(probe_pip_cache, target, os.environ, Path.home())
         deadline = import_deadline or DEADLINE_SECONDS
         imports = probe_imports(target.executable, steps_for(target), deadline, likely_broken=likely_broken)
         retries = probe_retries(target.executable, imports, surroundings(target, os.environ), deadline)
@@ -77,6 +81,7 @@ def collect(
         retries=retries,
         loader=loader_folders(os.environ),
         extension=probe_extension(target),
+        pip_cache=kept.result() if kept else None,
         wheels=cached_wheels(wheels_folder or cache_folder() / "wheels"),
         environment={name: os.environ[name] for name in TELLING if name in os.environ},
     )
@@ -109,9 +114,9 @@ def probe_extension(target: Target) -> Optional[Extension]:
     found = sorted(Path(target.site_packages).glob("mmcv/_ext*.so"))
     if not found:
         return None
-    from mmdoctor.probes.extension import read_extension
+    from mmdoctor.probes.extension import read_extension, torch_folder
 
-    return read_extension(found[0])
+    return read_extension(found[0], torch_folder(target))
 
 
 def with_indexes(facts: Facts, matrix: Matrix, *, offline: bool) -> Facts:

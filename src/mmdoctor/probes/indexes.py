@@ -60,6 +60,8 @@ class IndexConfig(Value, frozen=True, kw_only=True):
     client_cert: Optional[str] = None
     proxy: Optional[str] = None
     timeout: Optional[float] = None
+    cache_dir: Optional[str] = None
+    no_cache: bool = False
     uv: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -112,6 +114,8 @@ def user_config(
         cert=one("cert") or environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or None,
         client_cert=one("client-cert"),
         proxy=one("proxy"),
+        cache_dir=one("cache-dir"),
+        no_cache=one("no-cache-dir") is not None,  # pip takes a "no" for a "yes" here
         timeout=_seconds(*told.get("timeout", told.get("default-timeout", ("", "")))),
         uv={name: value for name, value in environ.items() if _is_uv(name) and value},
     )

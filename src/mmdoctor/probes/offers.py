@@ -19,7 +19,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mmdoctor.model import Index, OfferedWheel, Unknown
 from mmdoctor.probes.indexes import LATE, IndexConfig, at_once, open_url, redact, why_not
-from mmdoctor.wheels.cache import PROOF, Proof, sha256_of
+from mmdoctor.wheels.cache import DIGEST, PROOF, Proof, sha256_of
 from mmdoctor.wheels.fetch import links
 
 PACKAGES = ("mmcv", "mmcv-full", "onedl-mmcv")
@@ -31,6 +31,8 @@ VARIANT_IN_LABEL = re.compile(r"(?<![a-z])(cu\d{2,3}|cpu)(?!\d)")
 FOLDERS = re.compile(
     r"/(?P<variant>cpu|cu\d{2,3})(?:/torch(?P<torch>\d+\.\d+)(?:\.\d+)?|-torch(?P<digits>\d{3,4}))(?=/|$)"
 )
+# An entry of a wheel cache, and its file.
+ENTRY = re.compile(r"/([^/]+/[0-9a-f]{16})/[^/]+$")
 
 
 class Place(NamedTuple):
@@ -70,7 +72,7 @@ def _look(place: Place, config: IndexConfig, offline: bool) -> Index:
         if folder is None and offline:
             return replace(index, reachable=Unknown(unknown="--offline"))
         try:
-            wheels += _on_disk(place, folder) if folder is not None else _on_page(_read(page, config), page)
+            wheels += _on_disk(place, folder) if folder is not None else _on_page(_read(page, config), page, config)
         except (OSError, ValueError) as error:
             if place.kind == "extra-index" and getattr(error, "code", None) in (403, 404):
                 continue  # an index that does not hold this project says so in this way
@@ -92,7 +94,7 @@ def _on_disk(place: Place, path: Path) -> Iterator[OfferedWheel]:
     if path.is_dir():
         yield from _in_folder(path)
     else:
-        yield from _on_page(path.read_text(encoding="utf-8"), path.absolute().as_uri())
+        yield from _on_page(path.read_text(encoding="utf-8"), path.absolute().as_uri(), None)
 
 
 def _folder(page: str) -> Optional[Path]:
@@ -102,21 +104,29 @@ def _folder(page: str) -> Optional[Path]:
     return None if parts.scheme in ("http", "https") else Path(page)
 
 
-def _on_page(text: str, base: str) -> Iterator[OfferedWheel]:
+def _on_page(text: str, base: str, config: Optional[IndexConfig]) -> Iterator[OfferedWheel]:
+    """The wheels of a page; without `config` no network is asked for their proofs."""
     for file, address in links(text, base):
         wheel = _wheel(file, address, urljoin(base, "."))
         if wheel is not None:
-            yield wheel
+            path = _folder(address)
+            if path is not None:
+                yield _proven(wheel, _proof_of(path))
+            else:
+                yield _proven(wheel, _proof_at(address, file, config) if config is not None else None)
 
 
 def _in_folder(folder: Path) -> Iterator[OfferedWheel]:
     for path in sorted(folder.glob("*.whl")):
         wheel = _wheel(path.name, path.absolute().as_uri(), "")
-        proof = _proof_of(path) if wheel else None
-        if wheel is not None and proof is not None:
-            wheel = replace(wheel, torch=proof.key.torch, archs=proof.key.archs, says="its proof")
         if wheel is not None:
-            yield wheel
+            yield _proven(wheel, _proof_of(path))
+
+
+def _proven(wheel: OfferedWheel, proof: Optional[Proof]) -> OfferedWheel:
+    if proof is None:
+        return wheel
+    return replace(wheel, torch=proof.key.torch, archs=proof.key.archs, says="its proof")
 
 
 def _proof_of(wheel: Path) -> Optional[Proof]:
@@ -125,7 +135,25 @@ def _proof_of(wheel: Path) -> Optional[Proof]:
         proof = msgspec.json.decode((wheel.parent / PROOF).read_bytes(), type=Proof)
     except (OSError, msgspec.DecodeError):
         return None
+    filed = wheel.parent.name
+    if DIGEST.fullmatch(filed) and filed != proof.key.digest:  # an entry whose proof was changed
+        return None
     return proof if proof.wheel == wheel.name and proof.wheel_sha256 == sha256_of(wheel) else None
+
+
+def _proof_at(address: str, file: str, config: IndexConfig) -> Optional[Proof]:
+    """The same in a folder that `wheels export` made and a web server shows. The link's hash stands for the file, since
+    an installer holds the one against the other."""
+    parts = urlsplit(address)
+    entry = ENTRY.search(unquote(parts.path))
+    if entry is None:
+        return None
+    try:
+        proof = msgspec.json.decode(_read(urljoin(address, PROOF), config), type=Proof)
+    except (OSError, ValueError):  # a DecodeError is one
+        return None
+    same = (proof.wheel, f"sha256={proof.wheel_sha256}", proof.key.entry) == (file, parts.fragment, entry[1])
+    return proof if same else None
 
 
 def _wheel(file: str, *addresses: str) -> Optional[OfferedWheel]:

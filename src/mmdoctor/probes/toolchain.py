@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -20,7 +21,8 @@ def probe_toolchain(env: Mapping[str, str], default_cuda: Path = DEFAULT_CUDA) -
 
     CUDA's home follows torch's rule (torch/utils/cpp_extension.py, `_find_cuda_home`): CUDA_HOME, else CUDA_PATH, else
     two folders above the `nvcc` on PATH, else /usr/local/cuda. A build asks the nvcc in there and no other, so a home
-    that names a wrong place leaves `nvcc` None although PATH may have one.
+    that names a wrong place leaves `nvcc` None although PATH may have one. Where the nvcc on PATH only starts another,
+    which torch does not see, the home is that one's.
     """
     path = env.get("PATH", "")
     home = _cuda_home(env, path, default_cuda)
@@ -30,6 +32,7 @@ def probe_toolchain(env: Mapping[str, str], default_cuda: Path = DEFAULT_CUDA) -
         gcc=_compiler(env, path),
         ninja=_named("ninja", parse_ninja, env, path),
         cuda_home=str(home) if home else None,
+        cuda_headers=home is None or _headers(home, "cusparse.h"),
     )
 
 
@@ -39,8 +42,22 @@ def _cuda_home(env: Mapping[str, str], path: str, default: Path) -> Optional[Pat
         return Path(told)
     nvcc = system.which("nvcc", path)
     if nvcc:
-        return Path(nvcc).parent.parent
+        home = Path(nvcc).parent.parent
+        return home if _headers(home, "cuda_runtime.h") else _behind(nvcc, env) or home
     return default if default.exists() else None
+
+
+def _headers(home: Path, name: str) -> bool:
+    """Whether a toolkit has this header, in `include` or where conda's have theirs."""
+    return any((place / name).exists() for place in (home / "include", *home.glob("targets/*/include")))
+
+
+def _behind(nvcc: str, env: Mapping[str, str]) -> Optional[Path]:
+    """The toolkit of an nvcc that is a script on PATH which starts the real one, as that one says."""
+    argv = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]
+    answer = system.run(argv, deadline=TOOL_SECONDS, env={**env, "LC_ALL": "C"}, merge=True)
+    found = re.search(r"^#\$ _HERE_=(.+)$", answer.stdout, re.MULTILINE)
+    return Path(found[1]).parent if found else None
 
 
 def _compiler(env: Mapping[str, str], path: str) -> Optional[Tool]:

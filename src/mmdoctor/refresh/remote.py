@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Optional, cast
 from mmdoctor import rules
 from mmdoctor.errors import UndeterminedError
 from mmdoctor.model import Value
+from mmdoctor.probes.extension import numpy_generation
 from mmdoctor.probes.indexes import IndexConfig, open_url, redact, why_not
 from mmdoctor.refresh.pages import SILENCE_SECONDS, File
 
@@ -27,9 +28,6 @@ MEMBER_BYTES = 256 << 20  # torch's libtorch_python.so is 34 MB
 MODULES_BYTES = 48 << 20  # OpenCV's cv2 is 31 MB, packed
 PARTIAL = 206
 METADATA = re.compile(r".*\.dist-info/METADATA")
-# The name under which a binary imports NumPy's C API tells the generation it was built for (source N3).
-NUMPY_2 = b"numpy._core._multiarray_umath"
-NUMPY_1 = b"numpy.core._multiarray_umath"
 CXX = {"201402": 14, "201703": 17, "202002": 20, "202302": 23}
 # c10::Error takes a std::string: its mangled name says of which of the two C++ ABIs.
 OLD_ABI = b"_ZN3c105ErrorC1ENS_14SourceLocationESs"
@@ -190,7 +188,7 @@ def torch_inside(file: File, config: IndexConfig) -> TorchInside:
         return TorchInside(
             cuda=_cuda(archive),
             setuptools=str(setuptools[0].specifier) or None if setuptools else None,
-            numpy=_generation(python_binding),
+            numpy=numpy_generation(python_binding),
             cxx_std=CXX.get(standard[1]) if standard else None,
             cxx11_abi=True if NEW_ABI in c10 else False if OLD_ABI in c10 else None,
             # torch 2.6 turned the default of torch.load around, with this function
@@ -206,14 +204,9 @@ def binary_inside(file: File, pythons: tuple[str, ...], config: IndexConfig) -> 
         requires = _requires(archive)
         modules = [info for info in archive.infolist() if info.filename.endswith((".so", ".pyd"))]
         large = sum(info.compress_size for info in modules) > MODULES_BYTES
-        found = set() if large else {_generation(_member(archive, info.filename)) for info in modules} - {None}
+        found = set() if large else {numpy_generation(_member(archive, info.filename)) for info in modules} - {None}
     ranges = {python: declared(requires, "numpy", python) for python in pythons}
     return BinaryInside(ranges=ranges, built_on=found.pop() if len(found) == 1 else None)
-
-
-def _generation(binary: bytes) -> Optional[Generation]:
-    """The generation of NumPy's C API that a binary was built for; None where it does not name it."""
-    return "2" if NUMPY_2 in binary else "1" if NUMPY_1 in binary else None
 
 
 def _machine_code(binary: bytes) -> tuple[str, ...]:

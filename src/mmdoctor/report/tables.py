@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmdoctor.model import Bench, LeftOut, MatrixList, StackLine, TorchLine
-from mmdoctor.wheels.cache import Proof
+from mmdoctor.model import (
+    Bench,
+    Built,
+    Exported,
+    Imported,
+    KeptWheel,
+    LeftOut,
+    MatrixList,
+    Pruned,
+    StackLine,
+    TorchLine,
+    WheelList,
+)
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -23,10 +34,7 @@ def columns(rows: Iterable[Sequence[str]]) -> str:
 
 def matrix_list_text(listed: MatrixList, width: int, colour: bool) -> str:
     """Measured stacks, torch releases, and what was left out by which fact; columns are folded to fit `width`."""
-    from rich.console import Console
-
-    out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False, markup=False)
+    out, console = _console(width, colour)
     pretended = "  (pretended)" if listed.pretended else ""
     console.print(f"{listed.machine}{pretended}; the matrix of {listed.read_on}", soft_wrap=True)
     if listed.stacks:
@@ -41,6 +49,18 @@ def matrix_list_text(listed: MatrixList, width: int, colour: bool) -> str:
     if listed.left_out:
         console.print("\nLeft out", style="bold")
         console.print(_table(("", "by", "the newest", "why", "what lets some in"), map(_left_cells, listed.left_out)))
+    return _lines(out)
+
+
+def _console(width: int, colour: bool) -> tuple[io.StringIO, Console]:
+    from rich.console import Console
+
+    out = io.StringIO()
+    made = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False, markup=False)
+    return out, made
+
+
+def _lines(out: io.StringIO) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
@@ -101,16 +121,98 @@ def bench_table(results: Sequence[Bench]) -> str:
     return columns(rows)
 
 
-def wheels_table(proofs: Sequence[tuple[Path, Proof]]) -> str:
-    """The cached wheels with what each was built for."""
-    if not proofs:
-        return "the wheel cache is empty"
-    rows = [("wheel", "built for", "Python", "compiler", "minutes", "MB", "shown")]
-    for path, proof in proofs:
-        key = proof.key
-        beside = f"torch {key.torch}" if key.torch else f"numpy {key.numpy}"
-        size = f"{path.stat().st_size / 1e6:.1f}"
-        shown = ", ".join(proof.shown).replace("import ", "")
-        name = f"{key.package} {key.version}"
-        rows.append((name, beside, key.python_tag, f"gcc {key.compiler}", f"{proof.minutes:g}", size, shown))
-    return columns(rows)
+def wheels_text(listed: WheelList, width: int, colour: bool) -> str:
+    """The cached wheels: what each is for, what it cost and shows; then those that are not handed out."""
+    if not listed.wheels and not listed.strays:
+        return f"the wheel cache {listed.folder} is empty"
+    out, console = _console(width, colour)
+    size = sum(wheel.bytes for wheel in listed.wheels)
+    console.print(f"{listed.folder}: {_wheels(len(listed.wheels))}, {size / 1e6:.1f} MB", soft_wrap=True)
+    if listed.wheels:
+        names = ("wheel", "beside", "ops", "Python", "glibc", "MB", "minutes", "built", "used", "shown")
+        console.print()
+        console.print(_table(names, map(_wheel_cells, listed.wheels)))
+    for wheel in listed.wheels:
+        if wheel.origin:
+            console.print(
+                f"{wheel.name} {wheel.version} {wheel.python_tag}: imported from {wheel.origin}", soft_wrap=True
+            )
+    damaged = [f"{wheel.path}: it is not the file that was proven" for wheel in listed.wheels if not wheel.sound]
+    damaged += [f"{path}: its proof does not read, or was changed" for path in listed.strays]
+    if damaged:
+        console.print("\nDamaged, and not handed out (mmdoctor wheels prune takes them away)", style="bold red")
+        for line in damaged:
+            console.print(line, soft_wrap=True)
+    return _lines(out)
+
+
+def _wheels(count: int) -> str:
+    return "1 wheel" if count == 1 else f"{count} wheels"
+
+
+def _wheel_cells(wheel: KeptWheel) -> tuple[str, ...]:
+    beside = [f"torch {wheel.torch}"] if wheel.torch else []
+    beside += [f"numpy {wheel.numpy}"] if wheel.numpy else []
+    cuda = f"CUDA {wheel.cuda}: {wheel.archs}" if wheel.cuda else "CPU" if wheel.torch else "–"
+    return (
+        f"{wheel.name} {wheel.version}" + ("" if wheel.sound else " (damaged)"),
+        ", ".join(beside) or "anything",
+        cuda,
+        wheel.python_tag,
+        f"≥{wheel.glibc}" if wheel.glibc else "–",
+        f"{wheel.bytes / 1e6:.1f}",
+        f"{wheel.minutes:g}",
+        wheel.built[:10],
+        wheel.used[:10] if wheel.used else "–",
+        ", ".join(wheel.shown) or "–",
+    )
+
+
+def pruned_text(pruned: Pruned) -> str:
+    """What goes, or went, from the cache, why, and how much that is."""
+    lines = []
+    if pruned.removals:
+        rows = [(one.kind, one.name, f"{one.bytes / 1e6:.1f} MB", one.why) for one in pruned.removals]
+        lines += [columns(rows), ""]
+    lines += [f"{name} may be in use, so it stays" for name in pruned.in_use]
+    size = sum(one.bytes for one in pruned.removals)
+    went = ("removed" if pruned.done else "would go") if pruned.removals else "nothing to remove"
+    said = f"{went}: {len(pruned.removals)}, {size / 1e6:.1f} MB" if pruned.removals else went
+    lines.append(f"{said}; what stays: {_wheels(pruned.kept)}, {pruned.kept_bytes / 1e6:.1f} MB")
+    return "\n".join(lines)
+
+
+def exported_text(exported: Exported) -> str:
+    """What lies in the exported folder now, and under which address each use finds it."""
+    there = f", {len(exported.there)} there already" if exported.there else ""
+    lines = [f"{exported.folder}: {_wheels(len(exported.added))} added{there}"]
+    lines += [f"left out, damaged: {entry}" for entry in exported.damaged]
+    for index in exported.indexes:
+        lines += ["", f"for {index.beside}: {', '.join(file for files in index.wheels.values() for file in files)}"]
+        lines.append(f"  --extra-index-url ADDRESS/{index.path}/")
+        lines += [f"  --find-links ADDRESS/{index.path}/{name}/index.html" for name in index.wheels]
+    lines += ["", "ADDRESS is where a web server shows the folder; without one it is file:// and the folder's path."]
+    lines.append(f"`mmdoctor fix --wheels {exported.folder}` takes them from the folder itself;")
+    lines.append("`mmdoctor wheels import ADDRESS` checks them and takes them into a cache.")
+    return "\n".join(lines)
+
+
+def built_text(built: Built) -> str:
+    """Where the wheel lies, what it is for, what was seen of it."""
+    wheel = built.wheel
+    beside = f"torch {wheel.torch}" if wheel.torch else f"numpy {wheel.numpy}" if wheel.numpy else "any torch and NumPy"
+    archs = f" with CUDA ops for {wheel.archs}" if wheel.archs else ""
+    how = f"compiled in {wheel.minutes:g} minutes and proven" if built.compiled else "in the cache already"
+    lines = [f"{wheel.name} {wheel.version} for {beside}{archs}: {how}", f"shown: {'; '.join(wheel.shown)}"]
+    return "\n".join([*lines, f"{wheel.path} ({wheel.bytes / 1e6:.1f} MB)"])
+
+
+def imported_text(imported: Imported) -> str:
+    """What came into the cache, and what was refused and why."""
+    how = dict.fromkeys(imported.proven, ", proven anew here")
+    word = "imported" if imported.done else "would import"
+    lines = [f"{word} {entry}{how.get(entry, '')}" for entry in imported.added]
+    lines += [f"there already {entry}" for entry in imported.there]
+    lines += [f"refused {one.entry}: {one.why}" for one in imported.refused]
+    counts = f"{len(imported.added)} imported, {len(imported.there)} there already, {len(imported.refused)} refused"
+    return "\n".join([*lines, f"{counts if imported.done else f'{counts} (nothing is written)'}; {imported.folder}"])
