@@ -229,11 +229,16 @@ FAULTS = [
     ("tools", {"torch": ">=2.5"}, {"setuptools_pin": "82.0.0"}, "tools >=2.5: the pin 82.0.0 is outside >=77.0.3,<81"),
     ("fixups", {"id": "cxx20"}, {"versions": ">=9"}, "fixups cxx20 mmcv: no row has such a version"),
     ("fixups", {"id": "cxx20"}, {"file": None}, "fixups cxx20 mmcv: file and replace go together"),
-    ("stacks", {"torch": "2.0.1"}, {"torchvision": "0.16.2"}, "torchvision 0.16.2 is not that of torch 2.0.1"),
-    ("stacks", {"torch": "2.0.1"}, {"build": "cu124"}, "torch 2.0.1 has no variant cu124"),
-    ("stacks", {"torch": "2.0.1"}, {"python": "3.13"}, "torch 2.0.1 has no wheel for Python 3.13"),
-    ("stacks", {"torch": "2.0.1"}, {"mmpose": "1.9.9"}, "mmpose 1.9.9 has no row"),
-    ("stacks", {"torch": "2.0.1"}, {"opencv": "opencv-python==9.9"}, "opencv-python 9.9 has no row"),
+    (
+        "stacks",
+        {"torch": "2.0.1", "numpy": "1.21.6"},
+        {"torchvision": "0.16.2"},
+        "torchvision 0.16.2 is not that of torch 2.0.1",
+    ),
+    ("stacks", {"torch": "2.0.1", "numpy": "1.21.6"}, {"build": "cu124"}, "torch 2.0.1 has no variant cu124"),
+    ("stacks", {"torch": "2.0.1", "numpy": "1.21.6"}, {"python": "3.13"}, "torch 2.0.1 has no wheel for Python 3.13"),
+    ("stacks", {"torch": "2.0.1", "numpy": "1.21.6"}, {"mmpose": "1.9.9"}, "mmpose 1.9.9 has no row"),
+    ("stacks", {"torch": "2.0.1", "numpy": "1.21.6"}, {"opencv": "opencv-python==9.9"}, "opencv-python 9.9 has no row"),
 ]
 
 

@@ -251,11 +251,18 @@ def test_an_old_driver_gets_an_old_cuda(machine: Machine, matrix: Matrix) -> Non
     assert "torch 2.1.2+cu121" in rejections(resolution, "driver")
 
 
-@pytest.mark.parametrize(("nvcc", "variant"), [("12.8", "cu12"), ("13.0", "cu13")])
-def test_a_new_gpu_gets_its_code_and_a_build(nvcc: str, variant: str, machine: Machine, matrix: Matrix) -> None:
-    facts = pretended(machine, "python=3.11", "gpu=12.0", "driver=580.65.06", f"nvcc={nvcc}")
+@pytest.mark.parametrize(
+    ("nvcc", "driver", "variant"),
+    [("12.8", "570.86.10", "cu12"), ("13.0", "580.65.06", "cu13"), ("none", "580.65.06", "cu130")],
+)
+def test_a_new_gpu_gets_its_code_and_a_build(
+    nvcc: str, driver: str, variant: str, machine: Machine, matrix: Matrix
+) -> None:
+    """With the machine's own nvcc of torch's CUDA; without one nvcc comes as wheels, which there are of CUDA 13."""
+    facts = pretended(machine, "python=3.11", "gpu=12.0", f"driver={driver}", f"nvcc={nvcc}")
     stack = stack_of(resolve(facts, matrix, ask()))
     assert stack.torch.variant.startswith(variant)
+    assert ("nvcc 13.0 from wheels" in stack.mmcv.artefact.reason) == (nvcc == "none")
     assert stack.mmcv.artefact.kind == "build"
     row = next(a for a in matrix.archs if (a.torch, a.variant) == (stack.torch.version, stack.torch.variant))
     assert "12.0" in row.sass
@@ -263,7 +270,8 @@ def test_a_new_gpu_gets_its_code_and_a_build(nvcc: str, variant: str, machine: M
 
 @pytest.mark.parametrize("nvcc", ["none", "12.1"])
 def test_a_gpu_that_stays_idle_is_said(nvcc: str, machine: Machine, matrix: Matrix) -> None:
-    facts = pretended(machine, "python=3.11", "gpu=12.0", "driver=580.65.06", f"nvcc={nvcc}")
+    """The driver runs CUDA 12 alone, of which there is no nvcc as wheels."""
+    facts = pretended(machine, "python=3.11", "gpu=12.0", "driver=570.86.10", f"nvcc={nvcc}")
     resolution = resolve(facts, matrix, ask())
     assert stack_of(resolution).torch.variant == "cpu"
     assert any("the GPU stays idle" in text and "nvcc" in text for text in resolution.assumptions)

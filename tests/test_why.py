@@ -38,12 +38,19 @@ def test_a_pair_that_does_not_names_the_rule_and_its_source(machine: Machine, ma
 
 
 def test_each_source_says_why_it_has_no_wheel(machine: Machine, matrix: Matrix) -> None:
-    facts = pretend(machine("healthy-cpu"), ("python=3.12", "gpu=12.0", "driver=580", "nvcc=12.1"))
-    answer = why(facts, matrix, question({"torch": "2.14.1", "mmcv": "2.1.0"}))
-    beside = {wheel.source: wheel for wheel in answer.wheels if wheel.torch == "2.14.1+cu130"}
-    assert beside["openmmlab"].says == "no wheel for torch 2.14"
+    facts = pretend(machine("healthy-cpu"), ("python=3.12", "gpu=12.0", "driver=580", "nvcc=11.8"))
+    answer = why(facts, matrix, question({"torch": "2.8.0", "mmcv": "2.1.0"}))
+    beside = {wheel.source: wheel for wheel in answer.wheels if wheel.torch == "2.8.0+cu128"}
+    assert beside["openmmlab"].says == "no wheel for torch 2.8"
     assert not beside["sdist"].has
-    assert "wanted nvcc 13.x, found 12.1; unlocked by nvcc 13.x" in beside["sdist"].says
+    assert "wanted nvcc 12.x, 12.8 or newer, found 11.8; unlocked by nvcc 12.x, 12.8 or newer" in beside["sdist"].says
+
+
+def test_nvcc_may_come_as_wheels(machine: Machine, matrix: Matrix) -> None:
+    facts = pretend(machine("healthy-cpu"), ("python=3.12", "gpu=12.0", "driver=580", "nvcc=12.1", "gcc=12.2"))
+    answer = why(facts, matrix, question({"torch": "2.14.1", "mmcv": "2.1.0"}))
+    says = next(wheel.says for wheel in answer.wheels if wheel.source == "sdist" and wheel.has)
+    assert says.startswith("compiles with nvcc 13.0 from wheels and gcc 12.2: about ")
 
 
 @pytest.mark.parametrize(("numpy", "status"), [("1.26.4", 0), ("2.4.6", 4)])
