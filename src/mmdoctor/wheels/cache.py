@@ -65,8 +65,8 @@ class BuildKey(Value, frozen=True, kw_only=True, omit_defaults=True):
 
     def serves(self, wanted: BuildKey) -> bool:
         """Whether a wheel of this key runs where one of `wanted` would: it may come from another compiler or from an
-        older glibc, not from another torch, NumPy, CUDA or Python."""
-        bound = ("package", "version", "torch", "numpy", "cuda", "archs", "python_tag")
+        older glibc, not from other fix-ups, another torch, NumPy, CUDA or Python."""
+        bound = ("package", "version", "fixups", "torch", "numpy", "cuda", "archs", "python_tag")
         same = all(getattr(self, name) == getattr(wanted, name) for name in bound)
         return same and rules.order(self.glibc) <= rules.order(wanted.glibc)
 

@@ -34,6 +34,7 @@ RUN uv pip install -q --python /opt/mmpose/bin/python pip && \
     index=$(/opt/mmpose/bin/python -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple) && \
     /opt/mmpose/bin/python "$work/fetch.py" "${PIP_INDEX_URL:-$index}" xtcocotools xtcocotools-1.14.3.tar.gz "6434382784d206204d2a1b491dba359ff3464a2b9eb5890fbc0d868cad4e810f" "$work" && \
     tar -xzf "$work/xtcocotools-1.14.3.tar.gz" -C "$work" && \
+    /opt/mmpose/bin/python "$work/change.py" "$work/xtcocotools-1.14.3/xtcocotools/_mask.pyx" np.NPY_OWNDATA np.NPY_ARRAY_OWNDATA && \
     /opt/mmpose/bin/python "$work/change.py" "$work/xtcocotools-1.14.3/setup.py" 'exec(compile(f.read(), version_file, '"'"'exec'"'"'))' 'found = {}\n        exec(compile(f.read(), version_file, '"'"'exec'"'"'), found)' && \
     /opt/mmpose/bin/python "$work/change.py" "$work/xtcocotools-1.14.3/setup.py" 'locals()['"'"'__version__'"'"']' 'found['"'"'__version__'"'"']' && \
     /opt/mmpose/bin/python "$work/change.py" "$work/xtcocotools-1.14.3/setup.py" 'locals()['"'"'short_version'"'"']' 'found['"'"'short_version'"'"']' && \

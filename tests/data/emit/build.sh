@@ -41,11 +41,13 @@ PATH="$(dirname "$python"):$PATH" MMCV_WITH_OPS=1 CFLAGS=-g0 CXXFLAGS=-g0 "$pyth
 uv pip install --python "$python" --constraint "$work/constraints.txt" --override "$work/overrides.txt" --reinstall-package mmcv "$work"/wheels/mmcv-2.1.0-*.whl
 
 echo '[5/7] xtcocotools, compiled against numpy 2.5.5'
-# about 0.3 minutes, it has no wheel for Python 3.13.1 here; fix-up py313: From Python 3.13 on exec() inside a function no longer writes to what locals() returns (PEP 667), so get_version() dies with KeyError: '__version__'.
+# about 0.3 minutes, it has no wheel for Python 3.13.1 here; fix-up owndata: NumPy 2.4 no longer declares NPY_OWNDATA for Cython, which then looks for it at run time: every mask dies with AttributeError.; fix-up py313: From Python 3.13 on exec() inside a function no longer writes to what locals() returns (PEP 667), so get_version() dies with KeyError: '__version__'.
 uv pip install -q --python "$python" pip
 index=$("$python" -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)
 "$python" "$work/fetch.py" "${PIP_INDEX_URL:-$index}" xtcocotools xtcocotools-1.14.3.tar.gz "6434382784d206204d2a1b491dba359ff3464a2b9eb5890fbc0d868cad4e810f" "$work"
 tar -xzf "$work/xtcocotools-1.14.3.tar.gz" -C "$work"
+# fix-up owndata: NumPy 2.4 no longer declares NPY_OWNDATA for Cython, which then looks for it at run time: every mask dies with AttributeError.
+"$python" "$work/change.py" "$work/xtcocotools-1.14.3/xtcocotools/_mask.pyx" np.NPY_OWNDATA np.NPY_ARRAY_OWNDATA
 # fix-up py313: From Python 3.13 on exec() inside a function no longer writes to what locals() returns (PEP 667), so get_version() dies with KeyError: '__version__'.
 "$python" "$work/change.py" "$work/xtcocotools-1.14.3/setup.py" 'exec(compile(f.read(), version_file, '"'"'exec'"'"'))' 'found = {}\n        exec(compile(f.read(), version_file, '"'"'exec'"'"'), found)'
 "$python" "$work/change.py" "$work/xtcocotools-1.14.3/setup.py" 'locals()['"'"'__version__'"'"']' 'found['"'"'__version__'"'"']'
