@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from mmdoctor import checks
-from mmdoctor.checks import CHECKS, diagnose, summarise
+from mmdoctor.checks import CHECKS, checkpoint, config, diagnose, summarise
 from mmdoctor.checks.base import Check, Verdict
 from mmdoctor.cli.looking import verdict
 from mmdoctor.matrix_model import Matrix
@@ -31,6 +31,7 @@ from mmdoctor.model import (
     Weights,
 )
 from mmdoctor.pretend import pretend
+from tests.config_cases import CONFIG_CASES
 from tests.conftest import (
     Machine,
     distribution,
@@ -397,6 +398,7 @@ CASES = (
     Case("PKG003", "warn", "openmim-openxlab-pins", lambda f: packages(f, {"openxlab": "0.0.11"})),
     Case("SMK001", "ok", None, bench(True)),
     Case("SMK001", "fail", "smoke-failed", bench(False)),
+    *(Case(*case) for case in CONFIG_CASES),
 )
 
 
@@ -522,7 +524,8 @@ def test_a_check_that_raises_is_a_finding_and_hides_no_other(
     assert (finding.status, finding.severity) == ("crash", "error")
     assert "ZeroDivisionError: a bug (judge, line " in finding.evidence[0]
     not_recorded = {"GPU002", "GPU003", "GPU004", "HST001", "HST002", "SMK001"}
-    assert {check.id for check in CHECKS} - not_recorded < {f.id for f in findings}
+    asked_for = {check.id for check in (*config.CHECKS, *checkpoint.CHECKS)}
+    assert {check.id for check in CHECKS} - not_recorded - asked_for < {f.id for f in findings}
     assert summarise(findings).crash == 1
     assert verdict(findings, "fail") == 3
 

@@ -1,4 +1,5 @@
-"""Writes docs/checks.md from the checks, docs/causes.md from the known failures, docs/matrix.md from the matrix.
+"""Writes docs/checks.md from the checks, docs/causes.md from the known failures, docs/matrix.md from the matrix,
+docs/annotations.md from the rules of annotations.
 
     python tools/docs.py [--check]
 
@@ -13,6 +14,7 @@ import re
 import sys
 from pathlib import Path
 
+import annotations_page
 import matrix_page
 
 import mmdoctor
@@ -60,6 +62,7 @@ def main() -> int:
     check = parser.parse_args().check
     stale = []
     pages = {"checks.md": checks(), "causes.md": causes(), "matrix.md": matrix_page.page(load_matrix())}
+    pages["annotations.md"] = annotations_page.page()
     for name, text in pages.items():
         path = DOCS / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
