@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from mmdoctor import checks
-from mmdoctor.checks import CHECKS, diagnose, summarise
+from mmdoctor.checks import CHECKS, checkpoint, config, diagnose, summarise
 from mmdoctor.checks.base import Check, Verdict
 from mmdoctor.cli.looking import verdict
 from mmdoctor.matrix_model import Matrix
@@ -32,6 +32,7 @@ from mmdoctor.model import (
     Weights,
 )
 from mmdoctor.pretend import pretend
+from tests.config_cases import CONFIG_CASES
 from tests.conftest import (
     Machine,
     distribution,
@@ -434,6 +435,7 @@ CASES = (
     Case("PKG004", "ok", None, lambda f: packages(pip_kept(f, "xtcocotools", "2"), {"numpy": "2.0.1"})),
     Case("SMK001", "ok", None, bench(True)),
     Case("SMK001", "fail", "smoke-failed", bench(False)),
+    *(Case(*case) for case in CONFIG_CASES),
 )
 
 
@@ -559,7 +561,8 @@ def test_a_check_that_raises_is_a_finding_and_hides_no_other(
     assert (finding.status, finding.severity) == ("crash", "error")
     assert "ZeroDivisionError: a bug (judge, line " in finding.evidence[0]
     not_recorded = {"GPU002", "GPU003", "GPU004", "HST001", "HST002", "PKG004", "SMK001"}
-    assert {check.id for check in CHECKS} - not_recorded < {f.id for f in findings}
+    asked_for = {check.id for check in (*config.CHECKS, *checkpoint.CHECKS)}
+    assert {check.id for check in CHECKS} - not_recorded - asked_for < {f.id for f in findings}
     assert summarise(findings).crash == 1
     assert verdict(findings, "fail") == 3
 

@@ -217,7 +217,10 @@ def test_every_command_has_help() -> None:
 
     def walk(command: click.Command, path: tuple[str, ...]) -> None:
         assert command.help, path
-        for name, child in getattr(command, "commands", {}).items():
+        context = click.Context(command)
+        for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+            child = command.get_command(context, name)
+            assert child, name
             walk(child, (*path, name))
 
     walk(cli, ())

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdoctor.explain import explain
-from mmdoctor.explain.matcher import FLAGS, Failure, fill, load, match, normalise, versions
+from mmdoctor.explain.matcher import Failure, fill, load, match
+from mmdoctor.explain.normalise import plain
+from mmdoctor.explain.versions import FLAGS, versions
 from mmdoctor.model import Explanation
 
 EXAMPLES = json.loads((Path(__file__).parent / "data" / "explain" / "examples.json").read_text(encoding="utf-8"))
@@ -27,6 +29,9 @@ FAMILIES = {
     "numpy",
     "torch-gpu",
     "system-library",
+    "config-and-data",
+    "running",
+    "deployment",
     "no-failure",
 }
 
@@ -38,8 +43,8 @@ def texts(kind: str) -> list[object]:
 
 
 def holds(row: Failure, text: str) -> bool:
-    plain = normalise(text)
-    return match(row, plain, plain.lower(), versions(plain)) is not None
+    bare = plain(text)
+    return match(row, bare, bare.lower(), versions(bare)) is not None
 
 
 def causes(text: str) -> list[str]:
@@ -88,7 +93,10 @@ def test_row_is_well_formed(row: Failure) -> None:
     assert set(row.explains) <= FAILURES.causes.keys() - {row.cause}
     groups = {name for pattern in row.match for name in re.compile(pattern).groupindex}
     wanted = {name for _, name, _, _ in string.Formatter().parse(row.why) if name}
-    assert wanted <= groups | {name for alternative in row.when for name in alternative}
+    derived = {"home"} if row.registered else set()
+    assert wanted <= groups | derived | {name for alternative in row.when for name in alternative}
+    assert "class_" in groups or not row.registered
+    assert set(row.registered) <= {"nowhere", "old", "new", "here", "elsewhere"}
 
 
 # -------------------------------------------------------------------------------------------------- any text at all
@@ -136,20 +144,20 @@ LINE = "ModuleNotFoundError: No module named 'mmcv._ext'"
     ],
 )
 def test_wrappings_are_taken_off(text: str) -> None:
-    assert normalise(text).strip() == LINE
+    assert plain(text).strip() == LINE
 
 
 def test_python_prompt_is_no_quotation() -> None:
-    assert normalise(">>> import mmcv") == ">>> import mmcv"
+    assert plain(">>> import mmcv") == ">>> import mmcv"
 
 
 def test_paths_lose_backslashes_and_user_names() -> None:
-    plain = normalise(r'File "C:\Users\somebody\env\Lib\site-packages\mmcv\ops\nms.py", line 28')
-    assert plain == 'File "~/env/Lib/site-packages/mmcv/ops/nms.py", line 28'
+    bare = plain(r'File "C:\Users\somebody\env\Lib\site-packages\mmcv\ops\nms.py", line 28')
+    assert bare == 'File "~/env/Lib/site-packages/mmcv/ops/nms.py", line 28'
 
 
 def test_credentials_stay_out() -> None:
-    assert "secret" not in normalise("Looking in indexes: https://user:secret@pypi.example/simple")
+    assert "secret" not in plain("Looking in indexes: https://user:secret@pypi.example/simple")
 
 
 # --------------------------------------------------------------------------------------------------------- versions
@@ -220,3 +228,31 @@ def test_placeholders_are_filled_from_the_text() -> None:
     assert "2.2.0 lies outside" in cause.why
     assert "{" not in cause.why + cause.fix.summary
     assert fill("torch=={torch}", {}) is None
+
+
+def test_an_import_typed_at_a_shell_is_no_isolated_build() -> None:
+    said = "Traceback (most recent call last):\n  File \"<string>\", line {}, in <module>\nNo module named 'torch'"
+    assert causes(said.format(1)) == ["wrong-interpreter"]
+    assert causes(said.format(36))[0] == "build-isolation-no-torch"
+
+
+def test_a_retry_before_a_success_is_no_failure() -> None:
+    retry = (
+        "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError: Name or service not known'"
+    )
+    assert causes(f"{retry}\nSuccessfully installed mmpose-1.3.2\n") == []
+    assert causes(f"{retry}\nERROR: No matching distribution found for mmpose") != []
+
+
+def test_what_to_paste_next_is_said_until_the_answer_is_sure() -> None:
+    bare = explain(LINE)
+    assert len(bare.paste) == 2
+    assert len(explain(f"Traceback (most recent call last):\n{LINE}\nmmcv 2.1.0").paste) == 0
+    assert "error" in explain("ERROR: Failed building wheel for mmcv").paste[0]
+    assert explain("nothing of this kind").causes == ()
+    assert explain("nothing of this kind").paste
+
+
+def test_commands_fit_the_versions_seen() -> None:
+    said = "torchvision 0.16.2 requires torch==2.1.2, but you have torch 2.5.1 which is incompatible."
+    assert "pip install 'torch==2.1.2' 'torchvision==0.16.2'" in explain(said).causes[0].fix.commands

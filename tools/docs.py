@@ -1,5 +1,5 @@
 """Writes docs/checks.md from the checks, docs/causes.md from the known failures, docs/matrix.md and docs/builds.md from
-the matrix.
+the matrix, docs/annotations.md from the rules of annotations.
 
     python tools/docs.py [--check]
 
@@ -14,6 +14,7 @@ import re
 import sys
 from pathlib import Path
 
+import annotations_page
 import builds_page
 import matrix_page
 
@@ -67,6 +68,7 @@ def main() -> int:
         "causes.md": causes(),
         "matrix.md": matrix_page.page(matrix),
         "builds.md": builds_page.page(matrix),
+        "annotations.md": annotations_page.page(),
     }
     for name, text in pages.items():
         path = DOCS / name

@@ -41,7 +41,20 @@ def main(argv: Optional[list[str]] = None) -> NoReturn:
     sys.exit(_run(arguments))
 
 
+def _load_values() -> None:
+    """Import msgspec without typing_extensions, which it takes where it finds it, for forms of types that are not ours:
+    as slow as the rest of the start."""
+    absent = "typing_extensions" not in sys.modules
+    if absent:
+        sys.modules["typing_extensions"] = None  # type: ignore[assignment]
+    import msgspec  # noqa: F401
+
+    if absent:
+        del sys.modules["typing_extensions"]
+
+
 def _run(arguments: list[str]) -> int:
+    _load_values()
     import click
 
     from mmdoctor.cli import cli

@@ -406,6 +406,181 @@ class Bench(Value, frozen=True, kw_only=True):
     also: Union[tuple[Bench, ...], UnsetType] = UNSET
 
 
+# --------------------------------------------------------------------------------------------------------- config
+
+
+class Look(Value, frozen=True, kw_only=True):
+    """How one step of looking at a config or checkpoint ended. `error`: the type of the exception that ended it,
+    *timeout* or the name of a signal; `packages`: those that its traceback went through, innermost last; `lacks`: the
+    module that it did not find."""
+
+    error: Optional[str] = None
+    message: str = ""
+    packages: tuple[str, ...] = ()
+    lacks: Optional[str] = None
+
+
+class FoundConfig(Look, frozen=True, kw_only=True):
+    """The config's file. `how`: a *path* was given, the *name* of a config inside mmpose, the *stem* of a `checkpoint`
+    of the model zoo (then `path` is that one's config), or it is *missing* and `near` are the names like it."""
+
+    path: Optional[str] = None
+    how: Literal["path", "name", "stem", "missing"] = "path"
+    checkpoint: Optional[str] = None
+    near: tuple[str, ...] = ()
+
+
+class CustomImport(Value, frozen=True, kw_only=True):
+    """A module of `custom_imports` that does not import. `package`: the distribution to install, where it is one of
+    OpenMMLab's and is not `installed`."""
+
+    module: str
+    message: str
+    package: Optional[str]
+    installed: bool
+
+
+class LoadedConfig(Look, frozen=True, kw_only=True):
+    """`old`: its keys that only mmpose 0.x knows."""
+
+    default_scope: Optional[str] = None
+    old: tuple[str, ...] = ()
+    no_model: bool = False
+    imports: tuple[CustomImport, ...] = ()
+
+
+class OfficialType(Value, frozen=True, kw_only=True):
+    """What the configs of a `family` inside mmpose (`rtmpose`) have in the same place."""
+
+    family: str
+    type: str
+
+
+class UnknownType(Value, frozen=True, kw_only=True):
+    """A `type=` that no registry has where it is looked up (`registry`: `mmpose::model`). `near`: registered names like
+    it; `elsewhere`: the registries that have it; `scope`: the package that is not installed, and its distribution
+    `package`; `defined`: a file of the user's that defines it; `errors`: why modules did not import for the look-up."""
+
+    name: str
+    where: str
+    registry: str
+    near: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    scope: Optional[str] = None
+    package: Optional[str] = None
+    defined: Optional[str] = None
+    official: Optional[OfficialType] = None
+    errors: tuple[Look, ...] = ()
+
+
+class BrokenPart(Look, frozen=True, kw_only=True):
+    """A part of a config that cannot be made or used: `type` at the place `where`."""
+
+    where: str
+    type: str
+
+
+class LookedTypes(Look, frozen=True, kw_only=True):
+    """`looked`: how many were looked up; `files`: data files of the config that are not there; `training`: steps of its
+    pipelines that cannot be made."""
+
+    looked: int = 0
+    unknown: tuple[UnknownType, ...] = ()
+    files: tuple[str, ...] = ()
+    training: tuple[BrokenPart, ...] = ()
+
+
+class BuiltModel(Look, frozen=True, kw_only=True):
+    """`head`: what it says of its input and output (`in_channels`: `768`, `in_featuremap_size`: `8x8`)."""
+
+    device: str = ""
+    head: dict[str, str] = field(default_factory=dict)
+
+
+class FedPipeline(Look, frozen=True, kw_only=True):
+    """The test pipeline on a black image: the shape of its `input` to the model, and the `keypoints` of the data set;
+    or the step (`type`, `where`) that failed, or why it was `skipped`."""
+
+    input: tuple[int, ...] = ()
+    keypoints: Optional[int] = None
+    where: str = ""
+    type: str = ""
+    skipped: Optional[str] = None
+
+
+class RanModel(Look, frozen=True, kw_only=True):
+    """One pass, its `features` by part (`backbone`) and its `outputs` as shapes; of one that failed the innermost
+    `module`, the `layer` that it is, and the shapes that it `got`."""
+
+    device: str = ""
+    features: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    outputs: tuple[tuple[int, ...], ...] = ()
+    module: str = ""
+    layer: str = ""
+    got: tuple[tuple[int, ...], ...] = ()
+
+
+class FittedWeights(Look, frozen=True, kw_only=True):
+    """`given` weights of a checkpoint against the `of` ones of the model. `shapes`: name, the checkpoint's shape, the
+    model's. `config`: the one that the model zoo inside mmpose has for a checkpoint of this file name."""
+
+    of: int = 0
+    given: int = 0
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    shapes: tuple[tuple[str, str, str], ...] = ()
+    config: Optional[str] = None
+
+
+class ConfigSeen(Value, frozen=True, kw_only=True):
+    """What a config comes to in the target, step by step; None is a step that was not reached."""
+
+    asked: str
+    find: FoundConfig
+    load: Optional[LoadedConfig] = None
+    types: Optional[LookedTypes] = None
+    build: Optional[BuiltModel] = None
+    feed: Optional[FedPipeline] = None
+    run: Optional[RanModel] = None
+    weights: Optional[FittedWeights] = None
+
+
+class CheckpointFile(Look, frozen=True, kw_only=True):
+    """`promised`: the beginning of the sha256 that the file's name states."""
+
+    sha256: str = ""
+    bytes: int = 0
+    promised: Optional[str] = None
+
+
+class CheckpointContent(Look, frozen=True, kw_only=True):
+    """Read without running anything of it. `problem`: why it holds no weights; `other`: the classes and functions that
+    it names and that are neither tensors, NumPy arrays nor mmengine's logs; `written_by`: the version of mmpose."""
+
+    problem: Optional[str] = None
+    weights: int = 0
+    other: tuple[str, ...] = ()
+    written_by: Optional[str] = None
+
+
+class CheckpointLoads(Look, frozen=True, kw_only=True):
+    """Whether `torch.load(weights_only=True)` takes it: *ok*; *named*, with those harmless classes and functions named;
+    *refused*; *unknown* to this torch."""
+
+    torch: str = ""
+    status: Literal["ok", "named", "refused", "unknown"] = "unknown"
+    named: tuple[str, ...] = ()
+
+
+class CheckpointSeen(Value, frozen=True, kw_only=True):
+    """What a checkpoint is; None is a step that was not reached."""
+
+    path: str
+    file: CheckpointFile
+    content: Optional[CheckpointContent] = None
+    loads: Optional[CheckpointLoads] = None
+
+
 # ------------------------------------------------------------------------------------------------- facts, whole
 
 
@@ -430,6 +605,8 @@ class Facts(Value, frozen=True, kw_only=True):
     wheels: tuple[CachedWheel, ...] = ()
     smoke: tuple[Bench, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    config: Optional[ConfigSeen] = None
+    checkpoint: Optional[CheckpointSeen] = None
 
     def imported(self, module: str) -> Optional[ImportResult]:
         """The result of one import, or None when it was not looked at."""
@@ -475,8 +652,32 @@ class ReportTarget(Value, frozen=True, kw_only=True):
     prefix: str
 
 
+class AnnotationChange(Value, frozen=True, kw_only=True):
+    """What `--write-fixed` put in: which field, how often, from what, and the first places."""
+
+    field: str
+    count: int
+    how: str
+    first: tuple[str, ...]
+
+
+class AnnotationFile(Value, frozen=True, kw_only=True):
+    """A COCO keypoint file. `keypoints` per instance, None where the categories differ; `unused`: images without an
+    annotation. `changes` says what `written` has over `path`; the numbers are those of what was written."""
+
+    path: str
+    bytes: int
+    images: int
+    unused: int
+    annotations: int
+    categories: int
+    keypoints: Optional[int]
+    written: Optional[str] = None
+    changes: tuple[AnnotationChange, ...] = ()
+
+
 class Report(Value, frozen=True, kw_only=True):
-    """What `mmdoctor check` answers."""
+    """What `mmdoctor check` answers. `annotations`: the file of `--annotations`."""
 
     schema_version: str = SCHEMA_VERSION
     ok: bool
@@ -485,6 +686,7 @@ class Report(Value, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     facts: Facts
     duration_ms: float
+    annotations: Optional[AnnotationFile] = None
 
 
 # ------------------------------------------------------------------------------------------------- request, recipe
@@ -807,6 +1009,8 @@ class Explanation(Value, frozen=True, kw_only=True):
     schema_version: str = SCHEMA_VERSION
     causes: tuple[Cause, ...]
     versions: dict[str, str] = field(default_factory=dict)
+    paste: tuple[str, ...] = ()  # what else would tell, where nothing is sure
+    lang: Literal["en", "zh"] = "en"
 
 
 # ----------------------------------------------------------------------------------------------------- the wheel cache

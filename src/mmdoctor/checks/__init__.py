@@ -5,13 +5,20 @@ from __future__ import annotations
 import traceback
 from typing import Optional
 
-from mmdoctor.checks import files, gpu, machine, stack
+from mmdoctor.checks import checkpoint, config, files, gpu, machine, stack
 from mmdoctor.checks.base import NOTHING, Check, Verdict
 from mmdoctor.checks.signatures import ASKS_FOR
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Facts, Finding, ImportResult, Summary
 
-CHECKS: tuple[Check, ...] = (*machine.CHECKS, *files.CHECKS, *gpu.CHECKS, *stack.CHECKS)
+CHECKS: tuple[Check, ...] = (
+    *machine.CHECKS,
+    *files.CHECKS,
+    *gpu.CHECKS,
+    *stack.CHECKS,
+    *config.CHECKS,
+    *checkpoint.CHECKS,
+)
 SEVERITY = {"ok": "info", "warn": "warning", "fail": "error", "crash": "error", "skip": "info"}
 
 

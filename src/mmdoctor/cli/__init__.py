@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Optional
+
 import click
 
 from mmdoctor import __version__
-from mmdoctor.cli.changing import fix, rollback
-from mmdoctor.cli.data import hook, matrix, recipe
-from mmdoctor.cli.looking import bench, check, explain, facts
-from mmdoctor.cli.wheels import wheels
+
+# The commands in the order in which they are listed, and the modules that hold them: one run needs one of these.
+COMMANDS = {
+    **dict.fromkeys(("check", "facts"), "looking"),
+    "fix": "changing",
+    "bench": "looking",
+    "explain": "explaining",
+    "rollback": "changing",
+    **dict.fromkeys(("matrix", "recipe"), "data"),
+    "wheels": "wheels",
+    "hook": "data",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Commands(click.Group):
+    """The commands of `COMMANDS`, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = getattr(import_module(f"mmdoctor.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        return found
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="mmdoctor")
 def cli() -> None:
     """Environment doctor and installer for the MMPose stack: torch, CUDA, mmcv, mmengine, mmdet, mmpose, NumPy."""
-
-
-for command in (check, facts, fix, bench, explain, rollback, matrix, recipe, wheels, hook):
-    cli.add_command(command)

@@ -1,8 +1,7 @@
-"""Looking: check, facts, bench, explain."""
+"""Looking: check, facts, bench."""
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Optional
@@ -20,6 +19,7 @@ from mmdoctor.cli.common import (
     emit,
     facts_options,
     looked,
+    machine_alone,
     output_options,
     put,
     recovered,
@@ -28,7 +28,7 @@ from mmdoctor.cli.common import (
 )
 from mmdoctor.errors import UsageError
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Bench, Facts, Finding, Report, ReportTarget
+from mmdoctor.model import AnnotationFile, Bench, Facts, Finding, Report, ReportTarget
 
 
 @click.command()
@@ -39,6 +39,10 @@ from mmdoctor.model import Bench, Facts, Finding, Report, ReportTarget
 @click.option("--deep", is_flag=True, help="Also mmcv's ops and a short RTMPose inference.")
 @click.option("--fail-on", type=click.Choice(("fail", "warn")), default="fail", show_default=True)
 @click.option("--deadline", type=click.FloatRange(min=1), metavar="SECONDS", help="For each import (default 60).")
+@click.option("--config", metavar="FILE", help="Also this config: a path, or a name inside mmpose. Its code is run.")
+@click.option("--checkpoint", metavar="FILE", help="Also this checkpoint, and whether it fits. Nothing of it is run.")
+@click.option("--annotations", metavar="FILE", help="Also this COCO keypoint file; alone where no target is named.")
+@click.option("--write-fixed", metavar="OUT", help="Write it there with what can be derived (area, boxes, counts).")
 def check(
     env: Optional[str],
     python: Optional[str],
@@ -51,17 +55,39 @@ def check(
     deep: bool,
     fail_on: str,
     deadline: Optional[float],
+    config: Optional[str],
+    checkpoint: Optional[str],
+    annotations: Optional[str],
+    write_fixed: Optional[str],
 ) -> int:
     """Say whether the stack works, and name the roots where it does not.
 
+    With --config and --checkpoint, whether a model would: types, parts, weights. A config is Python; it runs in a child
+    of the target, which is ended after three minutes.
+
+    With --annotations, whether a COCO keypoint file is what MMPose needs; that asks no target.
+
     Exit status: 0 healthy, 1 findings, 2 usage, 3 could not determine.
     """
+    from mmdoctor.annotations import examine
     from mmdoctor.matrix import load_matrix
     from mmdoctor.system import Background
 
     if quick and deep:
         raise UsageError("--quick and --deep exclude each other")
+    if (config or checkpoint) and (quick or facts_file):
+        other = "--quick" if quick else "--facts"
+        raise UsageError(f"--config and --checkpoint are looked at in the target, which {other} keeps from being asked")
+    if write_fixed and not annotations:
+        raise UsageError("--write-fixed writes the file of --annotations, which is not given")
     started = time.perf_counter()
+    examined = examine(Path(annotations), Path(write_fixed) if write_fixed else None) if annotations else None
+    if examined and write_fixed and not examined[0].written:
+        click.echo(f"mmdoctor: nothing was written to {write_fixed}: {annotations} is no JSON", err=True)
+    if examined and not any((env, python, facts_file, pretend, config, checkpoint)):
+        report = annotated(nothing_looked_at(examined[0].path), *examined, started)
+        emit(report, kind, output)
+        return verdict(report.findings, fail_on)
     matrix = Background(load_matrix)
     facts = looked(env, python, facts_file, pretend, quick=quick, deadline=deadline)
     if deep and not facts_file and facts.target.state == "present":
@@ -70,7 +96,13 @@ def check(
 
         if facts.target.version("mmpose"):
             facts = with_smoke(facts, run_bench(facts.target.executable, runs=3, together=True))
+    if (config or checkpoint) and facts.target.state == "present":
+        from mmdoctor.probes.config import Asked, with_config
+
+        facts = with_config(facts, Asked(config=config, checkpoint=checkpoint))
     report = reported(facts, matrix.result(), (time.perf_counter() - started) * 1000)
+    if examined:
+        report = annotated(report, *examined, started)
     emit(report, kind, output)
     return verdict(report.findings, fail_on)
 
@@ -88,6 +120,30 @@ def reported(facts: Facts, matrix: Matrix, duration_ms: float) -> Report:
         findings=findings,
         facts=facts,
         duration_ms=round(duration_ms, 1),
+    )
+
+
+def nothing_looked_at(path: str) -> Report:
+    """The report of a check that asks no target: this machine's facts, no findings yet."""
+    from mmdoctor.checks import summarise
+
+    facts = machine_alone((), path, quick=True)
+    target = ReportTarget(python=None, prefix=path)
+    return Report(ok=True, target=target, summary=summarise(()), findings=(), facts=facts, duration_ms=0.0)
+
+
+def annotated(report: Report, file: AnnotationFile, found: tuple[Finding, ...], started: float) -> Report:
+    """The report with what was found in a file of annotations; `started` is when the check did (perf_counter)."""
+    from mmdoctor.checks import summarise
+
+    findings = (*report.findings, *found)
+    return replace(
+        report,
+        ok=verdict(findings, "fail") == OK,
+        summary=summarise(findings),
+        findings=findings,
+        annotations=file,
+        duration_ms=round((time.perf_counter() - started) * 1000, 1),
     )
 
 
@@ -182,21 +238,3 @@ def emit_benches(results: tuple[Bench, ...], output: Optional[str]) -> None:
 
     parts = [render(result, "text", *taken_out()).rstrip("\n") for result in results]
     put("\n\n".join([*parts, bench_table(results)]) if results else "", output)
-
-
-@click.command()
-@click.argument("file", default="-")
-@output_options("text", "json")
-def explain(file: str, kind: str, output: Optional[str]) -> int:
-    """Read a traceback, an install log or a collect_env listing (FILE or -), and name what is behind it."""
-    from mmdoctor.explain import explain as explained
-
-    if file == "-":
-        text = sys.stdin.buffer.read().decode("utf-8", "replace")
-    else:
-        try:
-            text = Path(file).read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise UsageError(f"cannot read {file}: {error.strerror}") from error
-    emit(explained(text), kind, output)
-    return OK

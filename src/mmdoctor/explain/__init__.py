@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from mmdoctor.explain.matcher import explain
+from mmdoctor.explain.reading import text_of
 
-__all__ = ["explain"]
+__all__ = ["explain", "text_of"]

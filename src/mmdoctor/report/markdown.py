@@ -6,17 +6,19 @@ import re
 
 from mmdoctor.model import Report
 from mmdoctor.report.text import FIXES, outline, tally
+from mmdoctor.report.text_annotations import answers, described
 
 
 def render(report: Report) -> str:
     """A heading, a table of what wants attention, the evidence of each in a fold."""
     verdict = "healthy" if report.ok else "not healthy"
-    python = report.target.python or "does not answer"
     lines = [
         f"### mmdoctor check: {verdict}",
         "",
-        f"{tally(report.summary)}. {_code(report.target.prefix)}, Python {python}.",
+        f"{tally(report.summary)}. {_code(report.target.prefix)}, {answers(report)}.",
     ]
+    if report.annotations:
+        lines += ["", *(f"- {_cell(line)}" for line in described(report.annotations))]
     if report.facts.pretended:
         lines += ["", f"**Pretended** (not what this machine has): {', '.join(map(_code, report.facts.pretended))}."]
     attention = outline(report.findings)

@@ -24,6 +24,8 @@ from mmdoctor.model import (
     Why,
 )
 from mmdoctor.report.page import Page, quote, size
+from mmdoctor.report.text_annotations import answers, described
+from mmdoctor.report.text_explanation import write_explanation
 from mmdoctor.report.text_matrix import write_refresh
 from mmdoctor.report.text_plan import write_plan
 from mmdoctor.report.text_why import write_why
@@ -45,7 +47,7 @@ def render(value: Value, colour: bool = False, width: int = WIDTH) -> str:
     elif isinstance(value, Plan):
         write_plan(page, value)
     elif isinstance(value, Explanation):
-        _explanation(page, value)
+        write_explanation(page, value)
     elif isinstance(value, Bench):
         for bench in (value, *(value.also or ())):
             _bench(page, bench)
@@ -115,9 +117,10 @@ def tally(summary: Summary) -> str:
 
 
 def _report(page: Page, report: Report) -> None:
-    python = f"Python {report.target.python}" if report.target.python else "no Python answers"
-    page.line(("mmdoctor check", "bold"), f"  {report.target.prefix}  ({python})")
+    page.line(("mmdoctor check", "bold"), f"  {report.target.prefix}  ({answers(report)})")
     page.pretended(report.facts.pretended)
+    for text in described(report.annotations) if report.annotations else ():
+        page.prose(text, 2)
     attention = outline(report.findings)
     for depth, finding in attention:
         _finding(page, finding, depth)
@@ -162,24 +165,7 @@ def _finding(page: Page, finding: Finding, depth: int) -> None:
         page.line((f"see {finding.docs}", "dim"), indent=inner)
 
 
-# ---------------------------------------------------------------------------------------------- explain and bench
-
-
-def _explanation(page: Page, explanation: Explanation) -> None:
-    if not explanation.causes:
-        page.line("nothing recognised in this text; mmdoctor check looks at the environment itself")
-    for cause in explanation.causes:
-        page.line((cause.title, "bold"), f"  ({cause.cause}, {cause.confidence:.0%} sure)")
-        page.prose(cause.why, 2)
-        for text in cause.evidence:
-            page.verbatim(text, 2)
-        _fix(page, cause.fix.kind, cause.fix.summary, 2)
-        for command in cause.fix.commands:
-            page.line(f"$ {command}", indent=4)
-        page.line((f"see {cause.docs}", "dim"), indent=2)
-        page.line()
-    if explanation.versions:
-        page.line("named in the text: " + ", ".join(f"{name} {v}" for name, v in explanation.versions.items()))
+# ---------------------------------------------------------------------------------------------------------- bench
 
 
 def _bench(page: Page, bench: Bench) -> None:
