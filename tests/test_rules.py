@@ -110,7 +110,7 @@ def test_fixups_are_for_versions_of_torch_and_python(matrix: Matrix) -> None:
     assert ids("mmcv", "2.1.0", "2.14.0+cpu", "3.11.7") == ["cxx20"]
     assert ids("mmcv", "2.1.0", "2.14.0", "3.13.0") == ["cxx20", "py313"]
     assert ids("mmcv", "2.0.1", "2.1.2", "3.10.0") == ["cxx17"]
-    assert ids("xtcocotools", "1.14.3", "2.14.0", "3.13.0") == ["py313"]
+    assert ids("xtcocotools", "1.14.3", "2.14.0", "3.13.0") == ["owndata", "py313"]
     assert ids("mmcv", "2.1.0", None, "3.11.7") == []
 
 

@@ -210,7 +210,7 @@ def test_what_is_no_config_is_said_with_what_was_meant(asked: str, said: str, ba
     assert Path(AP10K).stem in evidence[0]
 
 
-@pytest.mark.real
+@pytest.mark.evidence  # nine minutes
 def test_all_rtmpose_configs_of_the_wheel_pass(demo: Path, base: Facts) -> None:
     """Each in a process of its own, 9 s of CPU. Of 54 in mmpose 1.3.2 one names a data set that the wheel lacks."""
     files = sorted(configs(demo).glob("**/rtmpose/**/*.py"))
