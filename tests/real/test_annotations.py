@@ -66,7 +66,7 @@ def peak(path: Path, out: Path, count: int) -> tuple[float, float]:
     return took[0], took[1]
 
 
-@pytest.mark.real
+@pytest.mark.evidence
 def test_200_mb_in_80(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     count = write_large(path, 200_000_000)
