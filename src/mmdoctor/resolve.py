@@ -295,23 +295,9 @@ class Search:
     def _labs_around(self, mmcv: MmcvRow) -> tuple[Labs, ...]:
         release = mmcv.package, mmcv.version
         if release not in self._labs:
-            self._labs[release] = self._grouped(mmcv, openmmlab_candidates(self.world, mmcv))
+            key = (_grouped, self.world.about_labs, *release)
+            self._labs[release] = self.world.shared(key, lambda alone: _grouped(alone, mmcv))
         return self._labs[release]
-
-    def _grouped(self, mmcv: MmcvRow, labs: tuple[OpenmmlabCandidate, ...]) -> tuple[Labs, ...]:
-        """What can stand around an mmcv by the range of xtcocotools that it wants. Worked out once per matrix for what
-        bears on it."""
-        world, answers = self.world, self.world.matrix.answers
-        key = (Labs, world.about_labs, mmcv.package, mmcv.version)
-        if key not in answers:
-            groups: dict[str, list[tuple[Share, OpenmmlabCandidate]]] = {}
-            for lab in labs:
-                changes = tuple(lab_changes(world, mmcv.package, lab))
-                wanted = rules.xtcocotools_of(world.matrix, lab.mmpose.version)
-                groups.setdefault(wanted, []).append((Share(changes=moved(changes), soft_ranges=lab.soft), lab))
-            answers[key] = tuple(Labs(wanted, *_least(some)) for wanted, some in groups.items())
-        around: tuple[Labs, ...] = answers[key]
-        return around
 
     def _numbers_under(self, torch: TorchCandidate, xtcocotools: str) -> Optional[Numbers]:
         key, world = (torch.row.numpy, xtcocotools), self.world
@@ -373,6 +359,16 @@ def _lab_age(lab: OpenmmlabCandidate) -> tuple[float, ...]:
 
 def _number_age(number: NumericCandidate) -> tuple[float, ...]:
     return age(number.numpy, number.opencv.version)
+
+
+def _grouped(world: Situation, mmcv: MmcvRow) -> tuple[Labs, ...]:
+    """What can stand around an mmcv, by the range of xtcocotools that it wants."""
+    groups: dict[str, list[tuple[Share, OpenmmlabCandidate]]] = {}
+    for lab in openmmlab_candidates(world, mmcv):
+        changes = tuple(lab_changes(world, mmcv.package, lab))
+        wanted = rules.xtcocotools_of(world.matrix, lab.mmpose.version)
+        groups.setdefault(wanted, []).append((Share(changes=moved(changes), soft_ranges=lab.soft), lab))
+    return tuple(Labs(wanted, *_least(some)) for wanted, some in groups.items())
 
 
 def _least(shares: list[tuple[Share, T]]) -> tuple[Share, tuple[T, ...]]:
