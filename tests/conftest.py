@@ -14,9 +14,24 @@ from msgspec.structs import replace
 from mmdoctor.matrix import load_matrix
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Distribution, Facts, Gpu, GpuDevice, ImportResult, Target, Unknown, YesNo
+from mmdoctor.wheels.cache import BuildKey
 
 DATA = Path(__file__).parent / "data"
 Machine = Callable[[str], Facts]
+BUILD_KEY = BuildKey(
+    package="mmcv",
+    version="2.1.0",
+    sdist_sha256="0" * 64,
+    fixups="",
+    torch="2.1.2+cu121",
+    numpy="",
+    cuda="",
+    archs="",
+    python_tag="cp311",
+    glibc="2.36",
+    compiler="12.2.0",
+    flags="",
+)
 
 
 @pytest.fixture(scope="session")

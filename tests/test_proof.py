@@ -14,28 +14,14 @@ from msgspec.structs import replace
 from mmdoctor.errors import ApplyError
 from mmdoctor.model import Target
 from mmdoctor.smoke.bench import reference
-from mmdoctor.wheels.cache import BuildKey
 from mmdoctor.wheels.proof import MASKS, Answer, _judged, asked_of_binaries, prove, wanted_archs
 from tests.binaries import ERROR, WRAP, ZEROS, needs_gcc, shared, target, torch
-from tests.conftest import DATA
+from tests.conftest import BUILD_KEY, DATA
 
 if sys.platform != "linux":
     pytest.skip("ELF files are Linux's", allow_module_level=True)
 
-KEY = BuildKey(
-    package="thing",
-    version="1.0",
-    sdist_sha256="0" * 64,
-    fixups="",
-    torch="2.1.2+cpu",
-    numpy="",
-    cuda="",
-    archs="",
-    python_tag="cp311",
-    glibc="2.36",
-    compiler="12.2.0",
-    flags="",
-)
+KEY = replace(BUILD_KEY, package="thing", version="1.0", torch="2.1.2+cpu")
 FATBIN = DATA / "fatbin" / "sm75-sm90-ptx120.fatbin"
 
 

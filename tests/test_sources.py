@@ -24,24 +24,11 @@ from mmdoctor.pretend import pretend
 from mmdoctor.probes.indexes import IndexConfig
 from mmdoctor.probes.offers import probe_offers
 from mmdoctor.resolve import resolve
-from mmdoctor.wheels.cache import PROOF, BuildKey, Proof, sha256_of
-from tests.conftest import Machine, indexes, load_machine
+from mmdoctor.wheels.cache import PROOF, Proof, sha256_of
+from tests.conftest import BUILD_KEY, Machine, indexes, load_machine
 
 FILE = "mmcv-2.1.0-cp311-cp311-linux_x86_64.whl"
-KEY = BuildKey(
-    package="mmcv",
-    version="2.1.0",
-    sdist_sha256="0" * 64,
-    fixups="",
-    torch="2.6.0+cu124",
-    numpy="",
-    cuda="",
-    archs="",
-    python_tag="cp311",
-    glibc="2.36",
-    compiler="12.2.0",
-    flags="",
-)
+KEY = replace(BUILD_KEY, torch="2.6.0+cu124")
 
 
 def wheel(file: str = FILE, **fields: Optional[str]) -> OfferedWheel:

@@ -42,22 +42,10 @@ from mmdoctor.wheels.cache import (
     take,
 )
 from mmdoctor.wheels.prune import BUILD_DAYS, DAY, LEASE_SECONDS, Policy, removals, remove
+from tests.conftest import BUILD_KEY
 
 FILE = "mmcv-2.1.0-cp311-cp311-linux_x86_64.whl"
-KEY = BuildKey(
-    package="mmcv",
-    version="2.1.0",
-    sdist_sha256="0" * 64,
-    fixups="",
-    torch="2.1.2+cu121",
-    numpy="",
-    cuda="",
-    archs="",
-    python_tag="cp311",
-    glibc="2.36",
-    compiler="12.2.0",
-    flags="MMCV_WITH_OPS=1",
-)
+KEY = replace(BUILD_KEY, flags="MMCV_WITH_OPS=1")
 PROVEN = Proven(modules=(), imports=("mmcv._ext",))
 # As mmdoctor 0.1 wrote it, to the letter.
 EARLIER = """{
