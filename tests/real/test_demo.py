@@ -53,4 +53,4 @@ def test_the_compiled_mmcv_lies_in_the_cache_with_its_proof(doctor: Doctor) -> N
     listed = doctor("wheels", "list")
     assert listed.returncode == 0
     assert "mmcv 2.1.0" in listed.stdout
-    assert "import mmcv._ext, 3 ops on cpu" in listed.stdout
+    assert "import mmcv._ext" in listed.stdout

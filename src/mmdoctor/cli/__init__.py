@@ -18,7 +18,7 @@ COMMANDS = {
     "rollback": "changing",
     **dict.fromkeys(("matrix", "recipe"), "data"),
     "wheels": "wheels",
-    "hook": "data",
+    "hook": "hook",
 }
 
 

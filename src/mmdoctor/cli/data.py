@@ -1,4 +1,4 @@
-"""What mmdoctor knows: matrix and recipe; and the hooks."""
+"""What mmdoctor knows: matrix and recipe."""
 
 from __future__ import annotations
 
@@ -313,26 +313,4 @@ def recipe_show(name: str, kind: str, output: Optional[str]) -> int:
     from mmdoctor.matrix import load_recipe
 
     emit(load_recipe(name), kind, output)
-    return OK
-
-
-@click.group()
-def hook() -> None:
-    """Run mmdoctor where no one is looking."""
-
-
-@hook.command("systemd")
-@click.argument("unit")
-@click.option("--env", required=True, metavar="DIR", help="The environment that the unit runs from.")
-@click.option("--print", "print_it", is_flag=True, help="Print the drop-in.")
-@click.option("--deadline", type=click.IntRange(5, 80), default=60, show_default=True, metavar="SECONDS")
-def hook_systemd(unit: str, env: str, print_it: bool, deadline: int) -> int:
-    """A drop-in that checks the environment before UNIT starts."""
-    from mmdoctor.hooks.systemd import drop_in
-    from mmdoctor.system import which
-
-    if not print_it:
-        raise UsageError("only --print is there yet", hint=f"mmdoctor hook systemd {unit} --env {env} --print")
-    program = which("mmdoctor") or str(Path(sys.argv[0]).absolute())
-    click.echo(drop_in(unit, program, str(Path(env).absolute()), deadline).rstrip("\n"))
     return OK
