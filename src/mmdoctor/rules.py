@@ -197,7 +197,14 @@ def gpu_row(matrix: Matrix, capability: str) -> Optional[GpuRow]:
     return next((row for row in matrix.gpus if row.compute_capability == capability), None)
 
 
-def wheel_pythons(row: Union[TorchRow, BinaryRow], host: Host) -> tuple[str, ...]:
+class Platform(NamedTuple):
+    """What of a host the wheels are for."""
+
+    os: str
+    machine: str
+
+
+def wheel_pythons(row: Union[TorchRow, BinaryRow], host: Union[Host, Platform]) -> tuple[str, ...]:
     """The CPython minors for which this release has a wheel on this operating system and machine."""
     if host.os == "macos":
         return row.python_macos_arm64 if host.machine in ARM else row.python_macos_x86_64
@@ -216,7 +223,7 @@ def torch_pythons(matrix: Matrix) -> frozenset[str]:
     return frozenset(python for some in lists for pythons in some for python in pythons)
 
 
-def pypi_variant(row: TorchRow, host: Host) -> str:
+def pypi_variant(row: TorchRow, host: Union[Host, Platform]) -> str:
     """The variant that PyPI's wheel of this release is, on this machine (Windows and macOS wheels are CPU builds)."""
     if host.os != "linux":
         return "cpu"

@@ -46,6 +46,23 @@ def whose(who: str) -> str:
     return "your" if who == "you" else f"{who}'s"
 
 
+def rejection(
+    candidate: str,
+    fact: str,
+    wanted: str,
+    observed: str,
+    why: str,
+    source: tuple[str, ...] = (),
+    unlocked: Optional[str] = None,
+) -> Rejection:
+    """Why a candidate is out. `source`: that of the matrix's row. `unlocked`: what would let it in, where the fact
+    alone does not say it."""
+    unlocks = unlocked or unlock(fact, wanted, observed)
+    return Rejection(
+        candidate=candidate, fact=fact, wanted=wanted, observed=observed, why=why, unlock=unlocks, source=source
+    )
+
+
 class Situation:
     """Facts, matrix and request together, with what is asked of them again and again. A `silent` one keeps no
     rejections."""
@@ -176,6 +193,20 @@ class Situation:
     def has_gpu(self) -> bool:
         return bool(self.facts.gpu.devices)
 
+    @cached_property
+    def torch_variant(self) -> Optional[str]:
+        """The variant of the installed torch; None without torch."""
+        return rules.torch_variant(self.matrix, self.facts)
+
+    @cached_property
+    def refused_by_gpu(self) -> dict[tuple[str, str], Optional[Rejection]]:
+        """What speaks against each torch build (release, variant) on these GPUs with this driver, as far as it was
+        asked; the same for every question about them."""
+        gpu, host = self.facts.gpu, self.facts.host
+        devices = tuple((device.name, device.compute_capability) for device in gpu.devices)
+        key = ("refused by GPU", host.os, host.machine, gpu.driver, gpu.cuda_ceiling, devices)
+        return self.matrix.answers.setdefault(key, {})  # type: ignore[no-any-return]
+
     def reject(
         self,
         candidate: str,
@@ -186,20 +217,9 @@ class Situation:
         source: tuple[str, ...] = (),
         unlocked: Optional[str] = None,
     ) -> None:
-        """Keep why a candidate is out; the first fact stands. `source`: that of the matrix's row. `unlocked`: what
-        would let it in, where the fact alone does not say it."""
+        """Keep why a candidate is out (see `rejection`); the first fact stands."""
         if not self.silent and (candidate, fact) not in self.rejected:
-            self.keep(
-                Rejection(
-                    candidate=candidate,
-                    fact=fact,
-                    wanted=wanted,
-                    observed=observed,
-                    why=why,
-                    unlock=unlocked or unlock(fact, wanted, observed),
-                    source=source,
-                )
-            )
+            self.keep(rejection(candidate, fact, wanted, observed, why, source, unlocked))
 
     def shared(self, key: tuple[object, ...], ask: Callable[[Situation], T]) -> T:
         """What `ask` finds in this situation, with its rejections; worked out once per matrix for a key, which has to
@@ -209,14 +229,14 @@ class Situation:
             alone = Situation(self.facts, self.matrix, self.request)
             answers[key] = ask(alone), tuple(alone.rejected.values())
         found, rejected = answers[key]
-        for rejection in rejected if not self.silent else ():
-            self.keep(rejection)
+        for one in rejected if not self.silent else ():
+            self.keep(one)
         return found  # type: ignore[no-any-return]
 
     def keep(self, rejection: Rejection) -> None:
         """Keep a rejection; of a candidate and a fact the first stands."""
         key = (rejection.candidate, rejection.fact)
-        if key not in self.rejected:
+        if not self.silent and key not in self.rejected:
             self.met_beside[key] = self.beside
             self.rejected[key] = rejection
 
@@ -296,11 +316,15 @@ class Situation:
 
     def index(self, name: str) -> Optional[Index]:
         """What was seen of an index; None when nothing was looked at."""
-        return next((index for index in self.facts.indexes if index.name == name), None)
+        return self._indexes.get(name)
+
+    @cached_property
+    def _indexes(self) -> dict[str, Index]:
+        return {index.name: index for index in reversed(self.facts.indexes)}
 
     def answers(self, name: str, candidate: str) -> bool:
         """Whether an index may be counted on: it answered, or nobody could look (an assumption then)."""
-        index = self.index(name)
+        index = self._indexes.get(name)
         if index is None or index.reachable is not False:
             return True
         self.reject(candidate, f"index:{name}", f"{index.url} answers", "no answer", index.reason or "no answer")
