@@ -35,14 +35,13 @@ from mmdoctor.holds import (
 )
 from mmdoctor.matrix_model import TorchRow
 from mmdoctor.model import Cost, Nearest, Rejection, Resolution
-from mmdoctor.resolve import Search, Solution, setuptools_for
+from mmdoctor.resolve import WORDS, Search, Solution, setuptools_for
 from mmdoctor.weigh import Weight
 
 T = TypeVar("T")
 Rank = tuple[int, list[int], Weight]  # of a way out: holds let go, their efforts, what its stack weighs
 WAYS = 2
 MOST_REASONS = 2
-WORDS = ("constraint", "variant")  # facts that are somebody's word
 
 
 def unsatisfiable(world: Situation, rejected: tuple[Rejection, ...]) -> Resolution:

@@ -40,6 +40,8 @@ from mmdoctor.weigh import (
 
 T = TypeVar("T")
 SETUPTOOLS_WITH_PKG_RESOURCES = "<82"
+DOCUMENTED = EVIDENCE.index("documented")
+WORDS = ("constraint", "variant")  # facts that are somebody's word
 
 
 # The fields of a Weight, with torch's part of the age alone: it compares with a Weight.
@@ -144,6 +146,8 @@ class Search:
         self._labs: dict[tuple[str, str], tuple[Labs, ...]] = {}
         self._numbers: dict[tuple[str, str], Optional[Numbers]] = {}
         self._around: dict[str, tuple[Share, int]] = {}
+        self._least: dict[tuple[object, ...], tuple[Share, int]] = {}
+        self._best_evidence: dict[str, int] = {}
         self._tools: dict[tuple[str, bool], Optional[Tools]] = {}
         self._mmcvs: dict[tuple[str, str, bool], tuple[MmcvCandidate, ...]] = {}
         self._torch_shares: dict[tuple[object, ...], Share] = {}
@@ -203,22 +207,35 @@ class Search:
             if beside is not None:
                 bounds[beside] = self._bound(optimistic(world, *beside))
 
-        def tightness(key: tuple[str, str]) -> tuple[bool, Bound]:
-            beside = met[key]
-            return world.rejected[key].fact in ("constraint", "variant"), bounds[beside] if beside else nowhere
-
-        return tuple(world.rejected[key] for key in sorted(met, key=tightness))
+        places = {bound: place for place, bound in enumerate(sorted({nowhere, *bounds.values()}))}
+        at: dict[Optional[tuple[str, str]], int] = {beside: places[bound] for beside, bound in bounds.items()}
+        ranked = [(world.rejected[key], at.get(beside, places[nowhere])) for key, beside in met.items()]
+        ranked.sort(key=lambda one: (one[0].fact in WORDS, one[1]))
+        return tuple(rejection for rejection, _ in ranked)
 
     # ------------------------------------------------------------------------------------------ the parts and their sum
 
     def _bound(self, torch: TorchCandidate) -> Bound:
         """A lower bound of the weight of every whole with this torch."""
-        around, megabytes = self._least_around(torch)
-        rank = best_evidence(self.world, torch.row.release)
+        row = torch.row
+        key = (row.numpy, *self._alike(torch))
+        if key not in self._least:
+            around, megabytes = self._least_around(torch)
+            self._least[key] = total(self._torch_share(torch), around), megabytes
+        share, megabytes = self._least[key]
+        if row.release not in self._best_evidence:
+            self._best_evidence[row.release] = best_evidence(self.world, row.release)
+        rank = self._best_evidence[row.release]
         fetched = torch.download_mb + megabytes
-        if EVIDENCE[rank] == "documented":  # by a published wheel of mmcv, which is fetched
+        if rank == DOCUMENTED:  # by a published wheel of mmcv, which is fetched
             fetched += TYPICAL_MB["mmcv"]
-        return (*total(self._torch_share(torch), around), rank, fetched.bit_length(), 0.0, _torch_age(torch))
+        return (*share, rank, fetched.bit_length(), 0.0, _torch_age(torch))
+
+    def _alike(self, torch: TorchCandidate) -> tuple[object, ...]:
+        """What of a torch its share hangs on."""
+        versions = (torch.row.release, torch.torchvision) if self.world.foreign else ()
+        cpu = torch.choice.variant == "cpu"
+        return cpu, torch.keep_torch, torch.keep_torchvision, bool(torch.torchvision), versions
 
     def _least_around(self, torch: TorchCandidate) -> tuple[Share, int]:
         """The least that mmpose with its neighbours and NumPy with what is bound to it add, and fetch in megabytes."""
@@ -277,9 +294,7 @@ class Search:
         return self._best_lab[key]
 
     def _torch_share(self, torch: TorchCandidate) -> Share:
-        world, cpu = self.world, torch.choice.variant == "cpu"
-        versions = (torch.row.release, torch.torchvision) if world.foreign else ()
-        key = (cpu, torch.keep_torch, torch.keep_torchvision, bool(torch.torchvision), versions)
+        world, cpu, key = self.world, torch.choice.variant == "cpu", self._alike(torch)
         if key not in self._torch_shares:
             changes = (*torch_changes(world, torch), *mended(world))
             idle, misfit = int(world.has_gpu and cpu), int(not world.has_gpu and not cpu)

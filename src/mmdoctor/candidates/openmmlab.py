@@ -26,7 +26,12 @@ def openmmlab_candidates(world: Situation, mmcv: MmcvRow) -> tuple[OpenmmlabCand
 
 
 def ranges_around(world: Situation) -> dict[tuple[str, str], frozenset[str]]:
-    """Each mmcv (package, version) around which something can stand, with the ranges of xtcocotools that this wants."""
+    """Each mmcv (package, version) around which something can stand, with the ranges of xtcocotools that this wants.
+    Worked out once per matrix, as the candidates are."""
+    return world.shared((ranges_around, world.about_labs), _ranges_around)
+
+
+def _ranges_around(world: Situation) -> dict[tuple[str, str], frozenset[str]]:
     found: dict[tuple[str, str], frozenset[str]] = {}
     for family in rules.FAMILIES:
         for row in rules.mmcv_rows(world.matrix, family.mmcv) if family.recipe == world.recipe.family else ():
