@@ -85,8 +85,8 @@ def _ways_of_one_kind(world: Situation) -> Iterator[str]:
     from mmdoctor.resolve import cheapest
 
     for facts in one_kind_of_gpu(world.facts):
-        best = cheapest(Situation(facts, world.matrix, world.request))
-        if best is not None and best.stack.torch.variant != "cpu":
+        best = cheapest(Situation(facts, world.matrix, world.request, silent=True), idle=False)
+        if best is not None:
             torch = f"torch {best.stack.torch.version}+{best.stack.torch.variant}"
             yield f"with {gpus(facts)} alone (CUDA_VISIBLE_DEVICES) it would work: {torch}"
 
@@ -96,8 +96,8 @@ def _ways_of_forks(world: Situation) -> Iterator[str]:
     from mmdoctor.resolve import cheapest
 
     for family, request in forks(world.request):
-        best = cheapest(Situation(world.facts, world.matrix, request))
-        if best is not None and best.stack.torch.variant != "cpu":
+        best = cheapest(Situation(world.facts, world.matrix, request, silent=True), idle=False)
+        if best is not None:
             torch, mmcv = best.stack.torch, best.stack.mmcv
             with_it = f"torch {torch.version}+{torch.variant} and {mmcv.name} {mmcv.version} ({mmcv.artefact.kind})"
             yield f"with the fork {family.name} it would work: {with_it}, by --pin {mmcv.name}=={mmcv.version}"

@@ -89,9 +89,10 @@ def resolve(facts: Facts, matrix: Matrix, request: Request) -> Resolution:
     )
 
 
-def cheapest(world: Situation) -> Optional[Solution]:
-    """The solution of the least weight; None when nothing satisfies. Fills `world.rejected`."""
-    return Search(world).cheapest()
+def cheapest(world: Situation, *, idle: bool = True) -> Optional[Solution]:
+    """The solution of the least weight; None when nothing satisfies, nor, unless `idle`, without leaving a GPU idle.
+    Fills `world.rejected`."""
+    return Search(world).cheapest(idle=idle)
 
 
 class Labs(NamedTuple):
@@ -160,11 +161,11 @@ class Search:
             least = self._least_labs.get(labs.xtcocotools, labs.share)
             self._least_labs[labs.xtcocotools] = min(least, labs.share)
 
-    def cheapest(self) -> Optional[Solution]:
-        """The whole of the least weight; None when nothing satisfies."""
+    def cheapest(self, *, idle: bool = True) -> Optional[Solution]:
+        """The whole of the least weight, which may leave a GPU idle where `idle`; None when nothing satisfies."""
         best: Optional[Whole] = None
         for bound, place, torch in self._torches:
-            if best is not None and bound > best.weight:
+            if (best is not None and bound > best.weight) or (not idle and self._torch_share(torch).gpu_left_idle):
                 break
             self._looked_at.add(place)
             for pair in self._pairs(torch):
