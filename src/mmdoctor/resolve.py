@@ -207,7 +207,6 @@ class Search:
         for beside in {*met.values()} - bounds.keys():
             if beside is not None:
                 bounds[beside] = self._bound(optimistic(world, *beside))
-
         places = {bound: place for place, bound in enumerate(sorted({nowhere, *bounds.values()}))}
         at: dict[Optional[tuple[str, str]], int] = {beside: places[bound] for beside, bound in bounds.items()}
         ranked = [(world.rejected[key], at.get(beside, places[nowhere])) for key, beside in met.items()]
