@@ -32,17 +32,18 @@ provision: install
 	@$(BIN)/mmdoctor fix --env $(DEMO) --apply --yes
 
 test: provision ## the fast tests and the essential real ones (20 minutes on a fresh machine)
-	$(BIN)/python -m pytest -q -n auto -m "not essential and not real and not evidence"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not essential and not real and not evidence"
 	$(BIN)/python -m pytest -q -m essential --durations=6
 
 test-fast: install ## under a minute, offline
-	$(BIN)/python -m pytest -q -n auto -m "not essential and not real and not evidence"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not essential and not real and not evidence"
 
 test-real: provision ## the long real ones (35 minutes on two idle cores)
 	$(BIN)/python -m pytest -q -m real --durations=12
 
 evidence: provision ## hours: every fault of docs/chaos.md, 300 kills, 3,000 machines, the emitted script; writes docs/chaos.md
 	MMDOCTOR_CHAOS_TABLE=docs/chaos.md $(BIN)/python -m pytest -q -m evidence
+	$(BIN)/python -m pytest -q -n auto --hypothesis-profile thorough -m hypothesis
 
 lint: install ## ruff, mypy --strict, the matrix
 	$(BIN)/ruff check .
@@ -50,7 +51,7 @@ lint: install ## ruff, mypy --strict, the matrix
 	$(BIN)/mypy
 	$(BIN)/mmdoctor matrix lint
 
-docs: install ## write docs/{checks,causes,matrix,builds}.md and the JSON Schemas from code and matrix
+docs: install ## write docs/checks/, docs/{causes,matrix,builds,annotations}.md and the JSON Schemas from code and matrix
 	$(BIN)/python tools/docs.py
 	$(BIN)/python tools/schemas.py
 

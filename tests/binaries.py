@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Optional
 
 import pytest
@@ -28,10 +30,19 @@ def shared(
     source = "".join(f"void {name}(void);\n" for name in wants)
     calls = "".join(f"{name}();" for name in wants)
     source += "".join(f"void {name}(void) {{{calls}}}\n" for name in (*brings, f"of_{path.name.split('.')[0]}"))
-    argv = ["gcc", "-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o", str(path), *options]
-    argv += ["-x", "none", "-Wl,--no-as-needed", *map(str, libraries)]
-    subprocess.run(argv, input=source, text=True, check=True, capture_output=True)
+    path.write_bytes(_linked(source, tuple(map(str, libraries)), options))
     return path
+
+
+@cache
+def _linked(source: str, libraries: tuple[str, ...], options: tuple[str, ...]) -> bytes:
+    """What gcc makes of it; many tests want the same."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "made.so"
+        argv = ["gcc", "-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o", str(path), *options]
+        argv += ["-x", "none", "-Wl,--no-as-needed", *libraries]
+        subprocess.run(argv, input=source, text=True, check=True, capture_output=True)
+        return path.read_bytes()
 
 
 def torch(site: Path, exports: Optional[dict[str, tuple[str, ...]]] = None) -> Path:

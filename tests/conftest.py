@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
+from unittest.mock import patch
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as profiles
 from msgspec.structs import replace
 
+from mmdoctor.__main__ import _run
 from mmdoctor.matrix import load_matrix
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Distribution, Facts, Gpu, GpuDevice, ImportResult, Target, Unknown, YesNo
 from mmdoctor.wheels.cache import BuildKey
+
+# Few examples wherever the tests run; `--hypothesis-profile thorough -m hypothesis` (make evidence) tries many.
+EVERYWHERE = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
+profiles.register_profile("few", max_examples=12, **EVERYWHERE)
+profiles.register_profile("thorough", max_examples=400, **EVERYWHERE)
+profiles.load_profile("few")
 
 DATA = Path(__file__).parent / "data"
 Machine = Callable[[str], Facts]
@@ -123,3 +135,23 @@ def golden(place: str, text: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     assert text == file.read_text(encoding="utf-8")
+
+
+class Done(NamedTuple):
+    """What a command ended with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(*arguments: str, text: str = "", environment: Optional[Mapping[str, str]] = None) -> Done:
+    """mmdoctor from its arguments to its exit status, in this process: a start of its own costs half a second."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    out, err = io.StringIO(), io.StringIO()
+    stdin = patch("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    settings = patch.dict(os.environ, {**kept, **(environment or {})}, clear=True)
+    with stdin, settings, redirect_stdout(out), redirect_stderr(err):
+        status = _run(list(arguments))
+    assert "Traceback" not in err.getvalue()
+    return Done(status, out.getvalue(), err.getvalue())

@@ -172,7 +172,7 @@ def served() -> Iterator[Indexes]:
             elif fault == "half":
                 body = body[: len(body) // 2]
             elif fault == "slow":
-                threading.Event().wait(1.5)
+                threading.Event().wait(3.0)
             self.answer(200, body, more, kind)
 
         def answer(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mmdoctor.annotations import examine, reading
@@ -16,11 +16,10 @@ from mmdoctor.annotations.counting import Ids
 from mmdoctor.annotations.reading import Fault, places
 from mmdoctor.annotations.rules import RULES, WHOLE
 from mmdoctor.errors import UsageError
+from mmdoctor.lang import recognised
 from mmdoctor.model import Finding
 from mmdoctor.report import encode
 from tests.annotation_cases import CASES, put, text_of, whole
-
-FILES = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def roots(path: Path) -> dict[str, Finding]:
@@ -50,6 +49,15 @@ def test_each_rule_is_found_alone(rule: Any, tmp_path: Path) -> None:
     assert finding.status == rule.status
     assert rule.seen in finding.evidence[-1]
     assert finding.fix.summary.startswith(rule.fix)
+
+
+def test_each_rule_has_its_chinese() -> None:
+    """Titles and what to do; the reasons are English."""
+    for rule in RULES:
+        fix = f"{rule.fix}; or let --write-fixed do it: {rule.derived}" if rule.derived else rule.fix
+        for said in (rule.title, rule.fix, fix):
+            assert recognised(said) != said
+            assert rule.fix not in recognised(said)
 
 
 def test_severity_follows_from_what_was_seen() -> None:
@@ -252,7 +260,6 @@ def read(path: Path) -> dict[str, Any]:
     return whole_file
 
 
-@FILES
 @given(document=DOCUMENTS, layout=LAYOUTS)
 def test_the_places_are_the_file(document: dict[str, Any], layout: Any, narrow: None, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
@@ -261,7 +268,6 @@ def test_the_places_are_the_file(document: dict[str, Any], layout: Any, narrow: 
     assert read(path) == document
 
 
-@FILES
 @given(data=st.data(), layout=LAYOUTS)
 def test_it_reads_what_json_reads_and_refuses_what_it_refuses(
     data: st.DataObject, layout: Any, narrow: None, tmp_path: Path

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdoctor.annotations import examine
 from mmdoctor.errors import UsageError
 from tests.annotation_cases import CASES, text_of, whole
-from tests.test_cli import document, mmdoctor_run
+from tests.conftest import command
+from tests.test_cli import document
 
 DERIVABLE = ("id", "category_id", "bbox", "area", "iscrowd", "num_keypoints")
-FILES = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # Extra fields, numbers that a float would not give back, and a layout as somebody may have written it.
 EXTRAS = st.dictionaries(
     st.sampled_from(["score", "名", 'a "quoted" } one', "track"]),
@@ -34,7 +34,6 @@ def literally(text: str) -> Any:
     return json.loads(text, parse_float=lambda number: ("number", number), parse_int=lambda number: ("number", number))
 
 
-@FILES
 @given(gone=st.lists(GONE, min_size=4, max_size=4), extras=st.lists(EXTRAS, min_size=4, max_size=4), layout=LAYOUTS)
 def test_what_is_derivable_is_added_and_nothing_else_changes(
     gone: Any, extras: Any, layout: Any, tmp_path: Path
@@ -143,32 +142,32 @@ def test_a_category_without_an_id_is_given_to_nobody(tmp_path: Path) -> None:
 def test_the_command_answers_in_every_format_and_by_its_exit_status(tmp_path: Path) -> None:
     path, out = tmp_path / "in.json", tmp_path / "out.json"
     path.write_bytes(text_of("ANN045"))
-    answer = mmdoctor_run("check", "--annotations", str(path), "--format", "json")
+    answer = command("check", "--annotations", str(path), "--format", "json")
     assert answer.returncode == 1
     report = document(answer, "report")
     assert report["annotations"]["annotations"] == 4
     assert [f["id"] for f in report["findings"] if f["status"] == "fail"] == ["ANN045"]
     for kind in ("text", "junit", "github", "markdown"):
-        answer = mmdoctor_run("check", "--annotations", str(path), "--format", kind)
+        answer = command("check", "--annotations", str(path), "--format", kind)
         assert answer.returncode == 1
         assert "ANN045" in answer.stdout
-    fixed = mmdoctor_run("check", "--annotations", str(path), "--write-fixed", str(out))
+    fixed = command("check", "--annotations", str(path), "--write-fixed", str(out))
     assert fixed.returncode == 0
     assert "put in: 1 x area: w · h" in fixed.stdout
-    assert mmdoctor_run("check", "--annotations", str(out)).returncode == 0
-    assert mmdoctor_run("check", "--annotations", str(path), "--write-fixed", str(out)).returncode == 2
+    assert command("check", "--annotations", str(out)).returncode == 0
+    assert command("check", "--annotations", str(path), "--write-fixed", str(out)).returncode == 2
 
 
 def test_warnings_count_when_asked(tmp_path: Path) -> None:
     path = tmp_path / "in.json"
     path.write_bytes(text_of("ANN047"))
-    assert mmdoctor_run("check", "--annotations", str(path)).returncode == 0
-    assert mmdoctor_run("check", "--annotations", str(path), "--fail-on", "warn").returncode == 1
+    assert command("check", "--annotations", str(path)).returncode == 0
+    assert command("check", "--annotations", str(path), "--fail-on", "warn").returncode == 1
 
 
 def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
-    assert mmdoctor_run("check", "--write-fixed", str(tmp_path / "o.json")).returncode == 2
-    missing = mmdoctor_run("check", "--annotations", str(tmp_path / "none.json"))
+    assert command("check", "--write-fixed", str(tmp_path / "o.json")).returncode == 2
+    missing = command("check", "--annotations", str(tmp_path / "none.json"))
     assert missing.returncode == 2
     assert "cannot read" in missing.stderr
 
@@ -178,7 +177,7 @@ def test_an_environment_and_its_annotations_are_one_report(tmp_path: Path) -> No
     path.write_bytes(text_of("ANN045"))
     healthy = Path(__file__).parent / "data" / "machines" / "healthy-cpu.json"
     report = document(
-        mmdoctor_run("check", "--facts", str(healthy), "--annotations", str(path), "--format", "json"), "report"
+        command("check", "--facts", str(healthy), "--annotations", str(path), "--format", "json"), "report"
     )
     assert {f["id"] for f in report["findings"]} >= {"ANN045", "ENV002"}
     assert not report["ok"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,8 +97,12 @@ def imports(file: Path) -> Iterator[Import]:
 
 
 FILES = sorted(ROOT.rglob("*.py"))
-IMPORTS = [found for file in FILES for found in imports(file)]
 OURS = {module_of(file) for file in FILES}
+
+
+@cache
+def every_import() -> list[Import]:
+    return [found for file in FILES for found in imports(file)]
 
 
 def ours(name: str) -> str:
@@ -113,17 +118,17 @@ def inside(module: str, package: str) -> bool:
 
 
 def test_the_walk_sees_late_and_early_imports() -> None:
-    found = {(one.module, one.name, one.top) for one in IMPORTS}
+    found = {(one.module, one.name, one.top) for one in every_import()}
     assert ("system", "subprocess", False) in found or ("system", "subprocess", True) in found
     assert ("rules", "mmdoctor.model.Host", True) in found
-    assert any(one.module == "matrix" and one.name == "yaml" and not one.top for one in IMPORTS)
+    assert any(one.module == "matrix" and one.name == "yaml" and not one.top for one in every_import())
 
 
 @pytest.mark.parametrize("package", sorted(MAY_IMPORT))
 def test_the_core_imports_only_the_core(package: str) -> None:
     wrong = [
         f"{one.module}:{one.line} imports {one.name}"
-        for one in IMPORTS
+        for one in every_import()
         if inside(one.module, package)
         and one.name.split(".")[0] == "mmdoctor"
         and not inside(ours(one.name), package)
@@ -134,7 +139,7 @@ def test_the_core_imports_only_the_core(package: str) -> None:
 
 @pytest.mark.parametrize("library", sorted(HOMES))
 def test_a_library_has_one_home(library: str) -> None:
-    users = {one.module for one in IMPORTS if one.name.split(".")[0] == library}
+    users = {one.module for one in every_import() if one.name.split(".")[0] == library}
     users = {module for module in users if not module.rpartition(".")[2].startswith("inside_")}
     assert users, f"nobody uses {library}"
     strangers = {module for module in users if not any(inside(module, home) for home in HOMES[library])}
@@ -142,13 +147,17 @@ def test_a_library_has_one_home(library: str) -> None:
 
 
 def test_nobody_imports_the_command_line() -> None:
-    users = {one.module for one in IMPORTS if one.name.startswith("mmdoctor.cli") and not inside(one.module, "cli")}
+    users = {
+        one.module for one in every_import() if one.name.startswith("mmdoctor.cli") and not inside(one.module, "cli")
+    }
     assert users == {"__main__"}
 
 
 def test_reports_are_for_the_command_line() -> None:
     users = {
-        one.module for one in IMPORTS if one.name.startswith("mmdoctor.report") and not inside(one.module, "report")
+        one.module
+        for one in every_import()
+        if one.name.startswith("mmdoctor.report") and not inside(one.module, "report")
     }
     assert {module.partition(".")[0] for module in users} <= {"cli", "__main__"}
 
@@ -162,7 +171,9 @@ def test_what_runs_in_the_target_stands_alone() -> None:
 
 
 def test_slow_libraries_are_imported_late() -> None:
-    early = [f"{one.module}:{one.line} {one.name}" for one in IMPORTS if one.top and one.name.split(".")[0] in LATE]
+    early = [
+        f"{one.module}:{one.line} {one.name}" for one in every_import() if one.top and one.name.split(".")[0] in LATE
+    ]
     assert not early
 
 

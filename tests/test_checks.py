@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 import pytest
+import yaml
 from msgspec.structs import replace
 
 from mmdoctor import checks
 from mmdoctor.checks import CHECKS, checkpoint, config, diagnose, summarise
 from mmdoctor.checks.base import Check, Verdict
 from mmdoctor.cli.looking import verdict
+from mmdoctor.lang import OF_FINDINGS, chinese, recognised
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import (
     Bench,
@@ -34,7 +39,9 @@ from mmdoctor.model import (
 from mmdoctor.pretend import pretend
 from tests.config_cases import CONFIG_CASES
 from tests.conftest import (
+    DATA,
     Machine,
+    command,
     distribution,
     import_of,
     load_machine,
@@ -453,6 +460,46 @@ def test_a_check_says_what_the_table_says(case: Case, machine: Machine, matrix: 
     assert (finding.status, finding.cause) == (case.status, case.cause)
     assert finding.detail
     assert (finding.fix.kind == "none") == (case.status in ("ok", "skip"))
+
+
+# The same in every language: commands, paths, names with their versions.
+PLACEHOLDER = re.compile(r"{\w+}")
+DATA_ALONE = re.compile(r"|(mmdoctor|python) .*|/\S+|[\w.-]+ \d[\w.+]*(, [\w.-]+ \d[\w.+]*)*")
+
+
+def test_every_finding_has_its_chinese(machine: Machine, matrix: Matrix) -> None:
+    """Whatever any case makes any check say. What stands in no template comes out as it went in."""
+    said = {check.title for check in CHECKS}
+    for case in CASES:
+        for finding in diagnose(case.change(machine("healthy-cpu")), matrix):
+            said |= {finding.detail, finding.fix.summary}
+    assert {text for text in said if recognised(text) == text and not DATA_ALONE.fullmatch(text)} == set()
+    for english, translation in chinese(OF_FINDINGS).items():
+        assert sorted(PLACEHOLDER.findall(english)) == sorted(PLACEHOLDER.findall(translation)), english
+
+
+def test_a_report_speaks_chinese_when_asked(machine: Machine, matrix: Matrix) -> None:
+    natural = str(DATA / "machines" / "natural-breakage.json")
+    text = command("check", "--facts", natural, environment={"LC_ALL": "", "LC_MESSAGES": "", "LANG": "zh_CN.UTF-8"})
+    assert "不健康" in text.stdout
+    assert "torchvision 与此 torch 配套" in text.stdout
+    plain = json.loads(command("check", "--facts", natural, "--format", "json", environment={"LANG": "zh_CN.UTF-8"})[1])
+    asked = json.loads(command("check", "--facts", natural, "--format", "json", "--lang", "zh").stdout)
+    keys = ("id", "cause", "caused_by", "evidence", "docs", "status")
+    assert (plain["lang"], asked["lang"]) == ("en", "zh")
+    assert [[f[key] for key in keys] for f in plain["findings"]] == [
+        [f[key] for key in keys] for f in asked["findings"]
+    ]
+    assert all(f["title"].isascii() for f in plain["findings"])
+    assert not any(f["title"].isascii() for f in asked["findings"])
+
+
+def test_the_page_of_a_check_names_its_causes() -> None:
+    file = Path(checks.__file__).with_name("pages.yaml")
+    pages = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert pages.keys() == {check.id for check in CHECKS}
+    assert [case for case in CASES if case.cause and case.cause not in pages[case.check]["causes"]] == []
+    assert all(page["causes"] == sorted(set(page["causes"])) for page in pages.values())
 
 
 def test_every_check_has_a_passing_and_a_failing_case() -> None:

@@ -1,4 +1,4 @@
-"""The command line as a process: exit codes, one document on stdout, errors that say what to do, no traceback."""
+"""The command line: exit codes, one document on stdout, errors that say what to do, no traceback; some as processes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import jsonschema
 import pytest
 
 import mmdoctor
+from tests.conftest import Done, command
 
 DATA = Path(__file__).parent / "data" / "machines"
 SCHEMAS = Path(mmdoctor.__file__).parent / "schemas"
@@ -20,51 +21,41 @@ NATURAL, HEALTHY = str(DATA / "natural-breakage.json"), str(DATA / "healthy-cpu.
 HOOF = ("--pretend", "python=3.10", "--pretend", "driver=535.104.05", "--pretend", "gpu=7.5", "--pretend", "os=linux")
 
 
-def mmdoctor_run(*arguments: str, text: str = "", environment: Optional[dict[str, str]] = None) -> Any:
-    settings = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
-    done = subprocess.run(
-        [sys.executable, "-m", "mmdoctor", *arguments],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**settings, **(environment or {})},
-        check=False,
-    )
+def process(*arguments: str, **options: Any) -> Done:
+    """mmdoctor as its users start it; `options` of subprocess."""
+    argv = [sys.executable, "-m", "mmdoctor", *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, **options)
     assert "Traceback" not in done.stderr
-    return done
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
-def document(done: Any, schema: str) -> Any:
+def document(done: Done, schema: str) -> Any:
     value = json.loads(done.stdout)
     jsonschema.validate(value, json.loads((SCHEMAS / f"{schema}.json").read_text()))
     return value
 
 
 def test_check_replays_facts_and_its_json_validates() -> None:
-    broken = mmdoctor_run("check", "--facts", NATURAL, "--format", "json")
+    broken = process("check", "--facts", NATURAL, "--format", "json")
     assert broken.returncode == 1
     report = document(broken, "report")
     roots = {f["cause"] for f in report["findings"] if f["status"] == "fail" and not f["caused_by"]}
     assert roots == {"torchvision-mismatch", "numpy2-abi", "mmcv-version-range"}
-    assert mmdoctor_run("check", "--facts", HEALTHY).returncode == 0
+    assert command("check", "--facts", HEALTHY).returncode == 0
 
 
-def test_fail_on_warn_is_stricter() -> None:
+def test_fail_on_warn_is_stricter(tmp_path: Path) -> None:
     facts = json.loads(Path(HEALTHY).read_text())
     facts["target"]["leftovers"] = ["~umpy"]
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"facts-{os.getpid()}.json"
+    path = tmp_path / "facts.json"
     path.write_text(json.dumps(facts))
-    try:
-        assert mmdoctor_run("check", "--facts", str(path)).returncode == 0
-        assert mmdoctor_run("check", "--facts", str(path), "--fail-on", "warn").returncode == 1
-    finally:
-        path.unlink()
+    assert command("check", "--facts", str(path)).returncode == 0
+    assert command("check", "--facts", str(path), "--fail-on", "warn").returncode == 1
 
 
 @pytest.mark.parametrize("kind", ["junit", "github", "markdown", "text"])
 def test_every_format_says_the_roots(kind: str) -> None:
-    done = mmdoctor_run("check", "--facts", NATURAL, "--format", kind)
+    done = command("check", "--facts", NATURAL, "--format", kind)
     assert done.returncode == 1
     for check in ("TVN001", "XTC001", "MCV004"):
         assert check in done.stdout
@@ -72,7 +63,7 @@ def test_every_format_says_the_roots(kind: str) -> None:
 
 def test_a_plan_for_a_machine_that_is_not_here() -> None:
     """The issue's own example: the prebuilt cu121/torch2.1 wheel of mmcv, without touching the machine."""
-    done = mmdoctor_run("fix", *HOOF, "--recipe", "hoof-training", "--format", "json")
+    done = command("fix", *HOOF, "--recipe", "hoof-training", "--format", "json")
     assert done.returncode == 1
     plan = document(done, "plan")
     assert plan["stack"]["torch"]["variant"] == "cu121"
@@ -84,14 +75,14 @@ def test_a_plan_for_a_machine_that_is_not_here() -> None:
 
 
 def test_fix_of_recorded_facts_is_a_plan_or_nothing() -> None:
-    assert mmdoctor_run("fix", "--facts", NATURAL).returncode == 1
-    done = mmdoctor_run("fix", "--facts", HEALTHY, "--format", "json")
+    assert command("fix", "--facts", NATURAL).returncode == 1
+    done = command("fix", "--facts", HEALTHY, "--format", "json")
     assert done.returncode == 0
     assert document(done, "plan")["status"] == "nothing-to-do"
 
 
 def test_what_cannot_be_is_exit_4_with_the_reason() -> None:
-    done = mmdoctor_run("fix", "--facts", NATURAL, "--pin", "mmcv==2.2.0", "--format", "json")
+    done = command("fix", "--facts", NATURAL, "--pin", "mmcv==2.2.0", "--format", "json")
     assert done.returncode == 4
     plan = document(done, "plan")
     assert plan["status"] == "unsatisfiable"
@@ -101,7 +92,7 @@ def test_what_cannot_be_is_exit_4_with_the_reason() -> None:
 @pytest.mark.parametrize("kind", ["script", "requirements", "dockerfile"])
 def test_emit(kind: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = mmdoctor_run("fix", *HOOF, "--recipe", "hoof-training", "--emit", kind, "--output", str(out))
+    done = command("fix", *HOOF, "--recipe", "hoof-training", "--emit", kind, "--output", str(out))
     assert done.returncode == 0, done.stderr
     assert "mmcv==2.1.0" in out.read_text()
 
@@ -125,14 +116,14 @@ WRONG = {
 
 @pytest.mark.parametrize(("arguments", "said"), WRONG.values(), ids=WRONG.keys())
 def test_bad_input_is_exit_2_with_a_clear_error(arguments: tuple[str, ...], said: str) -> None:
-    done = mmdoctor_run(*arguments)
+    done = command(*arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stdout == ""
 
 
 def test_a_failure_with_json_is_one_document_too() -> None:
-    done = mmdoctor_run("fix", *HOOF, "--recipe", "nope", "--format", "json")
+    done = process("fix", *HOOF, "--recipe", "nope", "--format", "json")
     assert done.returncode == 2
     error = json.loads(done.stdout)["error"]
     assert error["exit_code"] == 2
@@ -140,7 +131,7 @@ def test_a_failure_with_json_is_one_document_too() -> None:
 
 
 def test_apply_without_terminal_and_without_yes_is_refused(tmp_path: Path) -> None:
-    done = mmdoctor_run("fix", "--env", str(tmp_path / "env"), "--offline", "--apply")
+    done = command("fix", "--env", str(tmp_path / "env"), "--offline", "--apply")
     assert done.returncode == 4
     assert "--yes" in done.stderr
     assert not (tmp_path / "env").exists()
@@ -148,12 +139,12 @@ def test_apply_without_terminal_and_without_yes_is_refused(tmp_path: Path) -> No
 
 def test_a_stale_plan_is_refused(tmp_path: Path) -> None:
     env, plan = tmp_path / "env", tmp_path / "plan.json"
-    made = mmdoctor_run("fix", "--env", str(env), "--offline", "--plan-out", str(plan))
+    made = command("fix", "--env", str(env), "--offline", "--plan-out", str(plan))
     assert made.returncode == 1, made.stderr
     other = json.loads(plan.read_text())
     other["bound"]["host"] = "another"
     plan.write_text(json.dumps(other))
-    done = mmdoctor_run("fix", "--env", str(env), "--offline", "--plan", str(plan), "--apply", "--yes")
+    done = command("fix", "--env", str(env), "--offline", "--plan", str(plan), "--apply", "--yes")
     assert done.returncode == 4
     assert "stale: it was made for another machine" in done.stderr
     assert not env.exists()
@@ -161,51 +152,51 @@ def test_a_stale_plan_is_refused(tmp_path: Path) -> None:
 
 def test_fix_of_what_does_not_answer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("somebody's")
-    done = mmdoctor_run("fix", "--env", str(tmp_path), "--offline")
+    done = command("fix", "--env", str(tmp_path), "--offline")
     assert done.returncode == 4
     assert "move it away" in done.stderr
 
 
 def test_apply_where_no_folder_can_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = mmdoctor_run("fix", "--env", str(tmp_path / "file" / "env"), "--offline", "--apply", "--yes")
+    done = command("fix", "--env", str(tmp_path / "file" / "env"), "--offline", "--apply", "--yes")
     assert done.returncode == 4
     assert "is no folder" in done.stderr
 
 
 def test_rollback_of_nothing_is_refused(tmp_path: Path) -> None:
-    assert mmdoctor_run("rollback", "--env", str(tmp_path / "env")).returncode == 4
+    assert command("rollback", "--env", str(tmp_path / "env")).returncode == 4
 
 
 def test_bench_of_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
-    assert mmdoctor_run("bench", "--env", str(tmp_path / "env")).returncode == 3
+    assert command("bench", "--env", str(tmp_path / "env")).returncode == 3
 
 
 def test_explain_reads_stdin_and_files(tmp_path: Path) -> None:
     changed = "numpy.dtype size changed, may indicate binary incompatibility"
     log = f"ValueError: {changed}. Expected 96 from C header, got 88 from PyObject\n"
-    done = mmdoctor_run("explain", "--format", "json", "-", text=log)
+    done = command("explain", "--format", "json", "-", text=log)
     assert done.returncode == 0
     assert document(done, "explanation")["causes"][0]["cause"] == "numpy2-abi"
     (tmp_path / "log").write_text("nothing that anybody knows\n")
-    done = mmdoctor_run("explain", "--format", "json", str(tmp_path / "log"))
+    done = command("explain", "--format", "json", str(tmp_path / "log"))
     assert document(done, "explanation")["causes"] == []
 
 
 def test_lists() -> None:
-    assert "2.1.2+cu121" in mmdoctor_run("matrix", "list").stdout
-    assert "no problems" in mmdoctor_run("matrix", "lint").stdout
-    assert "pose-service" in mmdoctor_run("recipe", "list").stdout
-    padel = document(mmdoctor_run("recipe", "show", "padel-service", "--format", "json"), "recipe")
+    assert "2.1.2+cu121" in command("matrix", "list").stdout
+    assert "no problems" in command("matrix", "lint").stdout
+    assert "pose-service" in command("recipe", "list").stdout
+    padel = document(command("recipe", "show", "padel-service", "--format", "json"), "recipe")
     assert padel["unit"] == "mmpose-service"
-    assert "empty" in mmdoctor_run("wheels", "list", "--wheels", "/nonexistent").stdout
-    assert "ExecStartPre=" in mmdoctor_run("hook", "systemd", "mmpose-service", "--env", "/opt/x", "--print").stdout
+    assert "empty" in command("wheels", "list", "--wheels", "/nonexistent").stdout
+    assert "ExecStartPre=" in command("hook", "systemd", "mmpose-service", "--env", "/opt/x", "--print").stdout
 
 
 def test_matrix_lint_of_a_bad_file(tmp_path: Path) -> None:
     bad = tmp_path / "matrix.yaml"
     bad.write_text("schema_version: 1.0\n")
-    done = mmdoctor_run("matrix", "lint", str(bad))
+    done = command("matrix", "lint", str(bad))
     assert done.returncode == 2
     assert f"{bad}:1" in done.stderr
 
@@ -234,13 +225,13 @@ def test_generated_files_are_up_to_date(script: str) -> None:
 
 
 def test_fix_never_takes_mmdoctors_own_environment_unasked() -> None:
-    done = mmdoctor_run("fix", "--offline", environment={"VIRTUAL_ENV": sys.prefix})
+    done = command("fix", "--offline", environment={"VIRTUAL_ENV": sys.prefix})
     assert done.returncode == 2
     assert "which environment?" in done.stderr
 
 
 def test_an_interpreter_stands_for_its_environment() -> None:
-    done = mmdoctor_run("fix", "--offline", "--python", sys.executable, "--no-build", "--format", "json")
+    done = command("fix", "--offline", "--python", sys.executable, "--no-build", "--format", "json")
     assert Path(json.loads(done.stdout)["target"]).name == Path(sys.prefix).name
 
 
@@ -248,7 +239,6 @@ def test_modules_of_the_users_path_are_not_ours(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise RuntimeError('not the one you want')\n")
     (tmp_path / "random.py").write_text("raise RuntimeError('not the one you want')\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    argv = [sys.executable, "-m", "mmdoctor", "fix", "--facts", NATURAL, "--format", "json"]
-    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = process("fix", "--facts", NATURAL, "--format", "json", cwd=tmp_path, env=environment)
     assert done.returncode == 1, done.stderr
     assert document(done, "plan")["status"] == "plan"

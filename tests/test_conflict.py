@@ -43,7 +43,7 @@ def has_stack(asked: Question, let_go: list[Hold]) -> bool:
     return any(cheapest(Situation(q.facts, q.matrix, q.request)) for q in loosened(asked, let_go))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(derandomize=True, suppress_health_check=list(HealthCheck))
 @given(asked=questions())
 def test_the_set_is_minimal(asked: Question) -> None:
     """Only the set held, there is no stack; any one of it let go, there is one. And every way out leads to a stack that

@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdoctor.errors import DataError, UsageError
@@ -125,7 +125,6 @@ def test_any_row_survives_dump_and_load(table, tmp_path_factory):
     rows = st.builds(kind, **{name: values(hint) for name, hint in get_type_hints(kind).items()})
     file = tmp_path_factory.mktemp("rows") / "matrix.yaml"
 
-    @settings(max_examples=40, deadline=None)
     @given(st.lists(rows, max_size=2).map(tuple))
     def survives(some):
         matrix = msgspec.structs.replace(empty, **{table: some})
@@ -145,6 +144,24 @@ def changed(matrix: Matrix, table: str, find: dict[str, str], **fields: Any) -> 
     assert len(hits) == 1
     new = msgspec.structs.replace(rows[hits[0]], **fields)
     return msgspec.structs.replace(matrix, **{table: (*rows[: hits[0]], new, *rows[hits[0] + 1 :])})
+
+
+@pytest.fixture(scope="module")
+def lean(matrix: Matrix) -> Matrix:
+    """The shipped matrix without most rows of its long tables: as clean, and linted in a quarter of the time."""
+    short = {
+        "archs": tuple(row for row in matrix.archs if row.torch in ("2.1.2", "2.15.0")),
+        "mmcv_wheels": tuple(row for row in matrix.mmcv_wheels if row.torch in ("2.1", "2.5")),
+        "openmmlab": tuple(row for row in matrix.openmmlab if row.version in ("1.3.2", "3.2.0", "3.3.0", "0.10.7")),
+        "binaries": tuple(row for row in matrix.binaries if "python" not in row.package or "headless" in row.package),
+        "stacks": tuple(row for row in matrix.stacks if row.numpy == "1.21.6"),
+    }
+    rows = [row for name in KEYS for row in short.get(name, getattr(matrix, name))]
+    used = {source for row in rows for source in getattr(row, "source", ())}
+    sources = {name: said for name, said in matrix.sources.items() if name in used}
+    few = msgspec.structs.replace(matrix, sources=sources, **short)
+    assert lint_matrix(few, dump_matrix(few)) == ()
+    return few
 
 
 WHEEL = {"package": "mmcv", "os": "linux", "torch": "2.1", "variant": "cu121"}
@@ -243,8 +260,8 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("table", "find", "fields", "message"), FAULTS, ids=[fault[3] for fault in FAULTS])
-def test_lint_names_the_row(matrix, table, find, fields, message):
-    wrong = changed(matrix, table, find, **fields)
+def test_lint_names_the_row(lean, table, find, fields, message):
+    wrong = changed(lean, table, find, **fields)
     faults = lint_matrix(wrong, dump_matrix(wrong))
     assert any(fault.endswith(message) for fault in faults), faults
 
@@ -296,8 +313,8 @@ LINES = [
 
 
 @pytest.mark.parametrize(("table", "find", "fields", "message"), LINES, ids=[fault[3] for fault in LINES])
-def test_lint_names_file_and_line(matrix, table, find, fields, message):
-    wrong = changed(matrix, table, find, **fields)
+def test_lint_names_file_and_line(lean, table, find, fields, message):
+    wrong = changed(lean, table, find, **fields)
     text = dump_matrix(wrong)
     (fault,) = (f for f in located(lint_matrix(wrong, text), wrong, text, "m.yaml") if f.endswith(message))
     file, line, _ = fault.split(":", 2)
@@ -319,8 +336,8 @@ def test_lint_names_file_and_line(matrix, table, find, fields, message):
         ),
     ],
 )
-def test_lint_of_the_head(matrix, fields, message):
-    wrong = msgspec.structs.replace(matrix, **fields)
+def test_lint_of_the_head(lean, fields, message):
+    wrong = msgspec.structs.replace(lean, **fields)
     text = dump_matrix(wrong)
     (fault,) = located(lint_matrix(wrong, text), wrong, text, "m.yaml")
     _, line, said = fault.split(":", 2)

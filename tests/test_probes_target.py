@@ -24,6 +24,7 @@ from mmdoctor.probes import broken
 from mmdoctor.probes.extension import read_extension
 from mmdoctor.probes.imports import FORKS, probe_imports, probe_retries, steps_for, surroundings
 from mmdoctor.probes.target import probe_target
+from tests.conftest import command
 
 Make = Callable[..., Path]
 TORCH = """
@@ -69,8 +70,7 @@ def put(path: Path, text: str) -> Path:
 
 
 def check(env: Path, *options: str) -> tuple[int, dict[str, dict[str, object]], str]:
-    argv = [sys.executable, "-m", "mmdoctor", "check", "--env", str(env), "--format", "json", *options]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = command("check", "--env", str(env), "--format", "json", *options)
     findings = {finding["id"]: finding for finding in json.loads(done.stdout)["findings"]}
     return done.returncode, findings, done.stderr
 
@@ -315,6 +315,7 @@ def test_what_fails_only_here_is_tried_without_its_surroundings(
     env = make({"mmengine": "import random; random.Random", "mmdet": "import mmengine", "mmpose": "import absent"})
     put(tmp_path / "here" / "random.py", "")
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     target = probe_target(env, is_env=True)
     results = probe_imports(target.executable, ("mmengine", "mmdet", "mmpose"))

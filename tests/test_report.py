@@ -90,7 +90,7 @@ def finding(
         cause=cause,
         caused_by=caused_by,
         fix=fix,
-        docs=f"docs/checks.md#{id.lower()}",
+        docs=f"docs/checks/{id}.md",
         duration_ms=1.25,
     )
 
@@ -504,7 +504,7 @@ def test_github_shows_ten_and_sums_up_the_rest() -> None:
     many = tuple(finding(f"X{number:03}", "warn", "t: a, b", "50%\nsecond") for number in range(13))
     lines = shown(msgspec.structs.replace(REPORT, findings=many), "github").splitlines()
     assert len(lines) == 11
-    assert lines[0] == "::warning title=mmdoctor X000%3A t%3A a%2C b::50%25%0Asecond%0Adocs/checks.md#x000"
+    assert lines[0] == "::warning title=mmdoctor X000%3A t%3A a%2C b::50%25%0Asecond%0Adocs/checks/X000.md"
     assert lines[-1].startswith("::notice ")
     assert lines[-1].endswith("; also X010, X011, X012")
 

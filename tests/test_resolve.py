@@ -695,7 +695,7 @@ def assert_artefacts(
         raise AssertionError("a NumPy 1 wheel was kept beside NumPy 2")
 
 
-FEW = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FEW = settings(derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @FEW
@@ -718,7 +718,7 @@ def test_a_pin_more_makes_nothing_cheaper(facts: Facts, request: Request, name: 
         assert free.weight <= held.weight
 
 
-@settings(FEW, max_examples=10)
+@FEW
 @given(facts=machines(), request=requests())
 def test_without_a_stack_there_is_a_sentence(facts: Facts, request: Request) -> None:
     impossible = replace(request, pins={**request.pins, "mmcv": "2.2.0"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,7 @@ from mmdoctor.verify.claims import contradictions
 from mmdoctor.verify.combination import Combination, chosen, combination_of, parts_of, read_combination, resolution_of
 from mmdoctor.verify.evidence import add_evidence, check_writable, with_evidence
 from mmdoctor.verify.measure import Failure, first_failure, forced
-from tests.conftest import Machine, import_of, new_environment
-from tests.test_cli import mmdoctor_run
+from tests.conftest import Machine, command, import_of, new_environment
 from tests.wheelhouse import index, wheel
 
 HERE = {"os": "Debian", "machine": "x86_64", "glibc": "2.36", "gcc": "12.2.0", "python": "3.11.7", "cores": "2"}
@@ -331,7 +331,7 @@ class Lab:
         # The other indexes are asked through a proxy that is not there, so that no test reaches the network.
         settings |= {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1", "UV_HTTP_RETRIES": "0"}
         arguments = ("--matrix", str(self.matrix), "--python", sys.executable, *row)
-        return mmdoctor_run("matrix", "verify", *arguments, environment=settings)
+        return command("matrix", "verify", *arguments, environment=settings)
 
 
 @pytest.fixture
@@ -358,6 +358,7 @@ def test_without_network_nothing_is_written(lab: Lab) -> None:
     with index(lab.wheels, "503") as address:
         done = lab.verify(PIP_INDEX_URL=address)
     assert done.returncode == 75, done.stdout + done.stderr
+    time.sleep(1.1)  # a measurement's folder has the second and the process in its name
     offline = lab.verify("--offline", PIP_NO_INDEX="1", PIP_FIND_LINKS=str(lab.wheels))
     assert offline.returncode == 75, offline.stdout + offline.stderr
     assert "no evidence" in offline.stderr
@@ -371,7 +372,7 @@ def test_evidence_of_another_machine_is_added(lab: Lab, tmp_path: Path) -> None:
         done = lab.verify("--no-write", "--format", "json", "--output", str(printed), PIP_INDEX_URL=address)
     assert done.returncode == 1, done.stderr
     assert lab.matrix.read_bytes() == untouched
-    done = mmdoctor_run("matrix", "verify", "--matrix", str(lab.matrix), "--add", str(printed))
+    done = command("matrix", "verify", "--matrix", str(lab.matrix), "--add", str(printed))
     assert done.returncode == 0, done.stderr
     assert any(row.step == "fetch" for row in load_matrix(lab.matrix).stacks)
 
@@ -386,7 +387,7 @@ def test_evidence_of_another_machine_is_added(lab: Lab, tmp_path: Path) -> None:
         (("--add", "/nowhere.json"), "cannot read /nowhere.json"),
     ],
 )
-def test_a_mistake_is_usage(arguments: tuple[str, ...], said: str) -> None:
-    done = mmdoctor_run("matrix", "verify", *arguments)
+def test_a_mistake_is_usage(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    done = command("matrix", "verify", *arguments, environment={"MMDOCTOR_CACHE": str(tmp_path)})
     assert done.returncode == 2
     assert said in done.stderr

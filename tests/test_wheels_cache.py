@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -442,7 +442,6 @@ def test_a_build_that_runs_stays(tmp_path: Path) -> None:
     assert {path.suffix for path in build.iterdir()} == {".lock"}
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     ages=st.lists(st.integers(1, 200), min_size=1, max_size=6),
     days=st.integers(0, 200),

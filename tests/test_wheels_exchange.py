@@ -18,7 +18,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -239,7 +239,6 @@ def test_an_indexs_name_says_what_its_wheels_are_bound_to(one: BuildKey, other: 
     assert FOLDERS.search(f"/simple/{first}/mmcv/") is None  # an address would say nothing of the ops
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(keys, min_size=1, max_size=4, unique_by=lambda key: key.entry))
 def test_what_goes_out_comes_in_again(tmp_path_factory: pytest.TempPathFactory, some: list[BuildKey]) -> None:
     folder = tmp_path_factory.mktemp("round")

@@ -35,8 +35,7 @@ What raises, or loses or spoils instances without a word, fails; the rest warns.
 def page() -> str:
     """docs/annotations.md, whole."""
     rows = [
-        f"| [{rule.id}](#{rule.id.lower()}) | {rule.title} | {rule.status} | {rule.seen} | {rule.derived} |\n"
+        f"| [{rule.id}](checks/{rule.id}.md) | {rule.title} | {rule.status} | {rule.seen} | {rule.derived} |\n"
         for rule in RULES
     ]
-    parts = [f"\n## {rule.id}\n\n**{rule.title}.** {rule.why} *Fix:* {rule.fix}.\n" for rule in RULES]
-    return HEAD + "".join(rows) + "".join(parts)
+    return HEAD + "".join(rows)

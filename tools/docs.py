@@ -1,4 +1,4 @@
-"""Writes docs/checks.md from the checks, docs/causes.md from the known failures, docs/matrix.md and docs/builds.md from
+"""Writes docs/checks/ from the checks, docs/causes.md from the known failures, docs/matrix.md and docs/builds.md from
 the matrix, docs/annotations.md from the rules of annotations.
 
     python tools/docs.py [--check]
@@ -16,30 +16,19 @@ from pathlib import Path
 
 import annotations_page
 import builds_page
+import checks_pages
 import matrix_page
 
 import mmdoctor
-from mmdoctor.checks import CHECKS
 from mmdoctor.matrix import load_matrix
 
 DOCS = Path(__file__).parents[1] / "docs"
 FAILURES = Path(mmdoctor.__file__).parent / "explain" / "failures.json"
-CHECKS_HEAD = """\
-# Checks
-
-Written by `make docs` from `src/mmdoctor/checks/`. A code is never reused. A finding that another explains carries its
-root's code in `caused_by`.
-"""
 CAUSES_HEAD = """\
 # Causes
 
 Written by `make docs` from `src/mmdoctor/explain/failures.json`: what `mmdoctor explain` knows, by root cause.
 """
-
-
-def checks() -> str:
-    """docs/checks.md, whole."""
-    return "\n".join([CHECKS_HEAD, *(f"## {check.id}\n\n**{check.title}.** {check.why}\n" for check in CHECKS)])
 
 
 def causes() -> str:
@@ -64,7 +53,7 @@ def main() -> int:
     stale = []
     matrix = load_matrix()
     pages = {
-        "checks.md": checks(),
+        **checks_pages.pages(),
         "causes.md": causes(),
         "matrix.md": matrix_page.page(matrix),
         "builds.md": builds_page.page(matrix),
@@ -76,6 +65,10 @@ def main() -> int:
             stale.append(name)
             if not check:
                 path.write_text(text, encoding="utf-8")
+    orphans = {f"checks/{path.name}" for path in (DOCS / "checks").iterdir()} - pages.keys()
+    stale += sorted(orphans)
+    for name in orphans if not check else ():
+        (DOCS / name).unlink()
     for name in stale:
         print(f"{name} {'is out of date: make docs' if check else 'written'}")
     return 1 if check and stale else 0

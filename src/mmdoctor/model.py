@@ -677,7 +677,8 @@ class AnnotationFile(Value, frozen=True, kw_only=True):
 
 
 class Report(Value, frozen=True, kw_only=True):
-    """What `mmdoctor check` answers. `annotations`: the file of `--annotations`."""
+    """What `mmdoctor check` answers. `annotations`: the file of `--annotations`. `lang`: that of titles, details and
+    fixes."""
 
     schema_version: str = SCHEMA_VERSION
     ok: bool
@@ -687,6 +688,7 @@ class Report(Value, frozen=True, kw_only=True):
     facts: Facts
     duration_ms: float
     annotations: Optional[AnnotationFile] = None
+    lang: Literal["en", "zh"] = "en"
 
 
 # ------------------------------------------------------------------------------------------------- request, recipe

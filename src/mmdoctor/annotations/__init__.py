@@ -129,7 +129,7 @@ def findings(judge: Judge) -> tuple[Finding, ...]:
 
 def _finding(rule: Rule, judge: Judge, total: int) -> Finding:
     count = judge.broken.counts.get(rule.id, 0)
-    docs = f"docs/annotations.md#{rule.id.lower()}"
+    docs = f"docs/checks/{rule.id}.md"
     if not count:
         detail = "so it is" if rule.about == "file" else f"{total} {rule.about}"
         fix = Fix(kind="none", summary="")

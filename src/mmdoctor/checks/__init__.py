@@ -113,7 +113,7 @@ def _finding(check: Check, verdict: Verdict, roots: tuple[str, ...]) -> Finding:
         cause=verdict.cause,
         caused_by=roots,
         fix=verdict.fix,
-        docs=f"docs/checks.md#{check.id.lower()}",
+        docs=f"docs/checks/{check.id}.md",
         duration_ms=verdict.failed.duration_ms if verdict.failed else 0.0,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Optional
@@ -27,6 +28,7 @@ from mmdoctor.cli.common import (
     target_options,
 )
 from mmdoctor.errors import UsageError
+from mmdoctor.lang import LANGUAGES, language, spoken
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import AnnotationFile, Bench, Facts, Finding, Report, ReportTarget
 
@@ -43,6 +45,7 @@ from mmdoctor.model import AnnotationFile, Bench, Facts, Finding, Report, Report
 @click.option("--checkpoint", metavar="FILE", help="Also this checkpoint, and whether it fits. Nothing of it is run.")
 @click.option("--annotations", metavar="FILE", help="Also this COCO keypoint file; alone where no target is named.")
 @click.option("--write-fixed", metavar="OUT", help="Write it there with what can be derived (area, boxes, counts).")
+@click.option("--lang", type=click.Choice(LANGUAGES), help="English or Chinese (text: as the locale says).")
 def check(
     env: Optional[str],
     python: Optional[str],
@@ -59,6 +62,7 @@ def check(
     checkpoint: Optional[str],
     annotations: Optional[str],
     write_fixed: Optional[str],
+    lang: Optional[str],
 ) -> int:
     """Say whether the stack works, and name the roots where it does not.
 
@@ -86,7 +90,7 @@ def check(
         click.echo(f"mmdoctor: nothing was written to {write_fixed}: {annotations} is no JSON", err=True)
     if examined and not any((env, python, facts_file, pretend, config, checkpoint)):
         report = annotated(nothing_looked_at(examined[0].path), *examined, started)
-        emit(report, kind, output)
+        emit(worded(report, lang, kind), kind, output)
         return verdict(report.findings, fail_on)
     matrix = Background(load_matrix)
     facts = looked(env, python, facts_file, pretend, quick=quick, deadline=deadline)
@@ -103,7 +107,7 @@ def check(
     report = reported(facts, matrix.result(), (time.perf_counter() - started) * 1000)
     if examined:
         report = annotated(report, *examined, started)
-    emit(report, kind, output)
+    emit(worded(report, lang, kind), kind, output)
     return verdict(report.findings, fail_on)
 
 
@@ -145,6 +149,12 @@ def annotated(report: Report, file: AnnotationFile, found: tuple[Finding, ...], 
         annotations=file,
         duration_ms=round((time.perf_counter() - started) * 1000, 1),
     )
+
+
+def worded(report: Report, asked: Optional[str], kind: str) -> Report:
+    """The report in the language asked for. Unasked, the locale decides of text alone: programs read the rest."""
+    lang = language(asked, os.environ if kind == "text" else {})
+    return replace(report, lang=lang, findings=tuple(spoken(finding, lang) for finding in report.findings))
 
 
 def verdict(findings: tuple[Finding, ...], fail_on: str) -> int:

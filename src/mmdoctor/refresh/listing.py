@@ -8,6 +8,7 @@ from functools import cache
 from typing import NamedTuple, Optional, Union
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import Tag
 from packaging.utils import (
     InvalidSdistFilename,
     InvalidWheelFilename,
@@ -102,28 +103,27 @@ def listing(page: Page, package: str, pythons: Iterable[str]) -> Listing:
     files: dict[str, list[File]] = {}
     wheels: list[Wheel] = []
     for file in page.files:
-        version = _version(file.name, package)
-        if version is None:
+        named = _named(file.name)
+        if named is None or named[0] != canonicalize_name(package):
             continue
+        _, version, tags = named
         files.setdefault(version.public, []).append(file)
-        if file.name.endswith(".whl"):
-            wheels += _wheels(file, version, tuple(pythons))
+        wheels += _wheels(file, version, tags, tuple(pythons))
     return Listing(page.url, {release: tuple(found) for release, found in files.items()}, tuple(wheels))
 
 
-def _version(name: str, package: str) -> Optional[Version]:
+def _named(name: str) -> Optional[tuple[str, Version, frozenset[Tag]]]:
+    """Package, version and tags (none of an sdist) that a file's name says; None of any other file."""
     try:
         if name.endswith(".whl"):
-            found, version = parse_wheel_filename(name)[:2]
-        else:
-            found, version = parse_sdist_filename(name)
+            package, version, _, tags = parse_wheel_filename(name)
+            return package, version, tags
+        return (*parse_sdist_filename(name), frozenset())
     except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
         return None
-    return version if found == canonicalize_name(package) else None
 
 
-def _wheels(file: File, version: Version, pythons: tuple[str, ...]) -> Iterator[Wheel]:
-    tags = parse_wheel_filename(file.name)[3]
+def _wheels(file: File, version: Version, tags: frozenset[Tag], pythons: tuple[str, ...]) -> Iterator[Wheel]:
     platforms = {tag.platform for tag in tags}
     fields = tuple(f for f, tag in FIELDS.items() if any(p == "any" or re.fullmatch(tag, p) for p in platforms))
     found = {python for tag in tags for python in _tagged(tag.interpreter, tag.abi, pythons)}

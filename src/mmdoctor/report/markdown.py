@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from mmdoctor.model import Report
-from mmdoctor.report.text import FIXES, outline, tally
+from mmdoctor.report.text import outline, tally
 from mmdoctor.report.text_annotations import answers, described
+from mmdoctor.report.text_explanation import FIXES
 
 
 def render(report: Report) -> str:
@@ -28,7 +29,7 @@ def render(report: Report) -> str:
         what = f"{'↳ ' * depth}{finding.title}: {finding.detail}"
         if finding.caused_by:
             what += f" (caused by {', '.join(finding.caused_by)})"
-        fix = f"{FIXES[finding.fix.kind]}: {finding.fix.summary}" if finding.fix.kind in FIXES else finding.fix.summary
+        fix = FIXES[finding.fix.kind] + finding.fix.summary if finding.fix.summary else ""
         check = f"[{finding.id}]({finding.docs})" if "://" in finding.docs else finding.id
         lines.append(f"| {finding.status} | {check} | {_cell(what)} | {_cell(fix)} |")
     for _, finding in attention:

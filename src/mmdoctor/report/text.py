@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Optional, Union
 
 from mmdoctor.errors import UsageError
+from mmdoctor.lang import Language, translated
 from mmdoctor.model import (
     Bench,
     Explanation,
@@ -25,7 +26,7 @@ from mmdoctor.model import (
 )
 from mmdoctor.report.page import Page, quote, size
 from mmdoctor.report.text_annotations import answers, described
-from mmdoctor.report.text_explanation import write_explanation
+from mmdoctor.report.text_explanation import FIXES, SEE, write_explanation
 from mmdoctor.report.text_matrix import write_refresh
 from mmdoctor.report.text_plan import write_plan
 from mmdoctor.report.text_why import write_why
@@ -33,7 +34,12 @@ from mmdoctor.report.text_why import write_why
 WIDTH = 100
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "crash": "bold red", "skip": "cyan"}
 ORDER = ("crash", "fail", "warn")
-FIXES = {"auto": "fix", "confirm": "fix (asks first)", "manual": "fix (by hand)"}
+WHAT_NEXT = "next: {command}    shows the repair and changes nothing"
+UNSEEN, PASSED, HEALTHY, SICK, CAUSED = "Not looked at", "Passed", "healthy", "not healthy", "caused by {ids}"
+CRASHED, FAILED, WARNING, WARNINGS = "{count} crashed", "{count} failed", "{count} warning", "{count} warnings"
+SKIPPED, WELL = "{count} skipped", "{count} passed"
+COUNTS = (CRASHED, FAILED, WARNING, WARNINGS, SKIPPED, WELL)
+LABELS = (WHAT_NEXT, UNSEEN, PASSED, HEALTHY, SICK, CAUSED, *COUNTS)
 MMLAB = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv", "mmengine", "onedl-mmengine", "mmdet", "onedl-mmdetection")
 PACKAGES = ("torch", "torchvision", *MMLAB, "mmpose", "mmpretrain")
 BINARIES = ("numpy", "xtcocotools", "pycocotools", "opencv-python", "opencv-python-headless", "setuptools")
@@ -104,16 +110,12 @@ def plain(finding: Finding) -> list[str]:
     return [*lines, finding.docs]
 
 
-def tally(summary: Summary) -> str:
+def tally(summary: Summary, lang: Language = "en") -> str:
     """`2 failed, 1 warning, 40 passed`; what is zero is not said, except passed."""
-    words = (
-        (summary.crash, "crashed", "crashed"),
-        (summary.fail, "failed", "failed"),
-        (summary.warn, "warning", "warnings"),
-        (summary.skip, "skipped", "skipped"),
-    )
-    said = [f"{count} {one if count == 1 else many}" for count, one, many in words if count]
-    return ", ".join([*said, f"{summary.ok} passed"])
+    warned = WARNING if summary.warn == 1 else WARNINGS
+    counts = ((summary.crash, CRASHED), (summary.fail, FAILED), (summary.warn, warned), (summary.skip, SKIPPED))
+    said = [(count, label) for count, label in counts if count]
+    return ", ".join(translated(label, lang).format(count=count) for count, label in (*said, (summary.ok, WELL)))
 
 
 def _report(page: Page, report: Report) -> None:
@@ -121,29 +123,24 @@ def _report(page: Page, report: Report) -> None:
     page.pretended(report.facts.pretended)
     for text in described(report.annotations) if report.annotations else ():
         page.prose(text, 2)
-    attention = outline(report.findings)
+    attention, lang = outline(report.findings), report.lang
     for depth, finding in attention:
-        _finding(page, finding, depth)
-    for status, label in (("skip", "Not looked at"), ("ok", "Passed")):
+        _finding(page, finding, depth, lang)
+    for status, label in (("skip", UNSEEN), ("ok", PASSED)):
         some = [finding for finding in report.findings if finding.status == status]
         if some:
-            page.heading(label)
+            page.heading(translated(label, lang))
             for finding in some:
                 page.line((f"{status:<5}", STYLES[status]), f" {finding.id}  {finding.title}: {finding.detail}")
     page.line()
-    seconds = f" in {report.duration_ms / 1000:.1f} s"
-    healthy = ("healthy", "bold green") if report.ok else ("not healthy", "bold red")
-    page.line(healthy, f": {tally(report.summary)}{seconds}")
+    word, colour = (HEALTHY, "bold green") if report.ok else (SICK, "bold red")
+    page.line((translated(word, lang), colour), f": {tally(report.summary, lang)} in {report.duration_ms / 1000:.1f} s")
     if any(finding.fix.kind in ("auto", "confirm") for _, finding in attention):
-        page.line(f"next: mmdoctor fix --env {quote(report.target.prefix)}    shows the repair and changes nothing")
+        command = f"mmdoctor fix --env {quote(report.target.prefix)}"
+        page.line(translated(WHAT_NEXT, lang).format(command=command))
 
 
-def _fix(page: Page, kind: str, summary: str, indent: int) -> None:
-    if summary:
-        page.prose(summary, indent, first=f"{FIXES.get(kind, 'fix')}: ", style="green")
-
-
-def _finding(page: Page, finding: Finding, depth: int) -> None:
+def _finding(page: Page, finding: Finding, depth: int, lang: Language) -> None:
     indent = 4 * depth
     if not depth:
         page.line()
@@ -156,13 +153,15 @@ def _finding(page: Page, finding: Finding, depth: int) -> None:
     )
     inner = indent + 6 + len(arrow)
     if finding.caused_by:
-        page.line((f"↳ caused by {', '.join(finding.caused_by)}", "bold"), indent=inner)
+        caused = translated(CAUSED, lang).format(ids=", ".join(finding.caused_by))
+        page.line((f"↳ {caused}", "bold"), indent=inner)
     page.prose(finding.detail, inner)
     for text in finding.evidence:
         page.verbatim(text, inner)
-    _fix(page, finding.fix.kind, finding.fix.summary, inner)
+    if finding.fix.summary:
+        page.prose(finding.fix.summary, inner, first=translated(FIXES[finding.fix.kind], lang), style="green")
     if not depth:
-        page.line((f"see {finding.docs}", "dim"), indent=inner)
+        page.line((translated(SEE, lang).format(docs=finding.docs), "dim"), indent=inner)
 
 
 # ---------------------------------------------------------------------------------------------------------- bench
