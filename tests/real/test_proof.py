@@ -15,7 +15,8 @@ from mmdoctor.model import Target
 from mmdoctor.probes.elf import Elf
 from mmdoctor.probes.extension import built_for, torch_symbols
 from mmdoctor.probes.target import probe_target
-from mmdoctor.wheels.cache import Proof, cache_folder, proofs
+from mmdoctor.folders import cache_folder
+from mmdoctor.wheels.cache import Proof, proofs
 from mmdoctor.wheels.proof import prove
 
 pytestmark = pytest.mark.essential

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Optional, Union
 
 from mmdoctor.errors import UsageError
+from mmdoctor.marks import ago
 from mmdoctor.model import (
+    Accepted,
     Bench,
     Explanation,
     Facts,
@@ -32,7 +34,7 @@ from mmdoctor.report.text_why import write_why
 
 WIDTH = 100
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "crash": "bold red", "skip": "cyan"}
-ORDER = ("crash", "fail", "warn")
+ORDER = ("crash", "fail", "skip", "warn")
 FIXES = {"auto": "fix", "confirm": "fix (asks first)", "manual": "fix (by hand)"}
 MMLAB = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv", "mmengine", "onedl-mmengine", "mmdet", "onedl-mmdetection")
 PACKAGES = ("torch", "torchvision", *MMLAB, "mmpose", "mmpretrain")
@@ -68,11 +70,13 @@ def render(value: Value, colour: bool = False, width: int = WIDTH) -> str:
 
 
 def outline(findings: Sequence[Finding]) -> tuple[tuple[int, Finding], ...]:
-    """The findings that want attention with their depth: crashes, failures, warnings, each above what it explains.
+    """The findings that want attention with their depth: crashes, failures, what had to be looked at and was not,
+    warnings, each above what it explains.
 
-    A finding with several causes stands under the first of them. Skipped and passed ones are left out.
+    A finding with several causes stands under the first of them. Accepted ones are left out.
     """
-    shown = sorted((f for f in findings if f.status in ORDER), key=lambda finding: ORDER.index(finding.status))
+    wanted = (f for f in findings if f.accepted is None and f.severity != "info")
+    shown = sorted(wanted, key=lambda finding: ORDER.index(finding.status))
     ids = {finding.id for finding in shown}
     below: dict[str, list[Finding]] = {}
     roots: list[Finding] = []
@@ -104,6 +108,31 @@ def plain(finding: Finding) -> list[str]:
     return [*lines, finding.docs]
 
 
+def state_of(report: Report) -> str:
+    """The verdict in words."""
+    if not report.ok:
+        return "not healthy"
+    return "healthy but for what is accepted" if report.summary.accepted else "healthy"
+
+
+def why_accepted(accepted: Accepted) -> str:
+    """`waived until 2026-12-31: the reason`, or that it is known."""
+    return (
+        f"waived until {accepted.until}: {accepted.reason}" if accepted.by == "waiver" else f"known: {accepted.reason}"
+    )
+
+
+def beside(report: Report) -> list[str]:
+    """What is said of baseline and waivers beside the findings, a line each."""
+    lines = []
+    if report.baseline:
+        gone = ", ".join(f"{one.id} ({one.cause})" if one.cause else one.id for one in report.baseline.gone)
+        lines.append(
+            f"baseline: {report.baseline.known} known, {len(report.baseline.gone)} gone" + (gone and f": {gone}")
+        )
+    return [*lines, *(f"this waiver is of no use: {text}" for text in report.unused_waivers)]
+
+
 def tally(summary: Summary) -> str:
     """`2 failed, 1 warning, 40 passed`; what is zero is not said, except passed."""
     words = (
@@ -111,6 +140,7 @@ def tally(summary: Summary) -> str:
         (summary.fail, "failed", "failed"),
         (summary.warn, "warning", "warnings"),
         (summary.skip, "skipped", "skipped"),
+        (summary.accepted, "accepted", "accepted"),
     )
     said = [f"{count} {one if count == 1 else many}" for count, one, many in words if count]
     return ", ".join([*said, f"{summary.ok} passed"])
@@ -125,15 +155,24 @@ def _report(page: Page, report: Report) -> None:
     for depth, finding in attention:
         _finding(page, finding, depth)
     for status, label in (("skip", "Not looked at"), ("ok", "Passed")):
-        some = [finding for finding in report.findings if finding.status == status]
+        some = [finding for finding in report.findings if finding.status == status and finding.severity == "info"]
         if some:
             page.heading(label)
             for finding in some:
                 page.line((f"{status:<5}", STYLES[status]), f" {finding.id}  {finding.title}: {finding.detail}")
+    accepted = [(finding, finding.accepted) for finding in report.findings if finding.accepted]
+    if accepted:
+        page.heading("Accepted: these do not count")
+    for finding, why in accepted:
+        page.line((f"{finding.status:<5}", STYLES[finding.status]), f" {finding.id}  {finding.title}: {finding.detail}")
+        page.prose(why_accepted(why), 6)
     page.line()
+    for line in beside(report):
+        page.prose(line)
     seconds = f" in {report.duration_ms / 1000:.1f} s"
-    healthy = ("healthy", "bold green") if report.ok else ("not healthy", "bold red")
-    page.line(healthy, f": {tally(report.summary)}{seconds}")
+    page.line((state_of(report), "bold green" if report.ok else "bold red"), f": {tally(report.summary)}{seconds}")
+    if report.cached:
+        page.line(f"found {ago(report.cached.age_seconds)} ago: nothing that decides it has changed since (--cached)")
     if any(finding.fix.kind in ("auto", "confirm") for _, finding in attention):
         page.line(f"next: mmdoctor fix --env {quote(report.target.prefix)}    shows the repair and changes nothing")
 
