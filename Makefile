@@ -11,7 +11,7 @@ DEMO := .demo/env
 export MMDOCTOR_CACHE ?= $(CURDIR)/.mmdoctor/cache
 export MMDOCTOR_TEST_ENV ?= $(CURDIR)/$(DEMO)
 
-.PHONY: help install provision demo test test-fast test-real evidence lint bench bench-second bench-builds bench-resolve wheel docs clean
+.PHONY: help install provision demo test test-fast test-real evidence lint bench bench-second bench-builds bench-resolve bench-gates wheel docs clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ bench-builds: provision ## a compile by mmdoctor against plain `pip wheel` (10 m
 
 bench-resolve: install ## times of the resolver: the matrix, one machine, three thousand
 	$(BIN)/python benchmarks/resolve.py
+
+bench-gates: provision ## what a gate costs against `pip check`
+	$(BIN)/python benchmarks/gates.py --env $(DEMO)
 
 wheel: install ## build the wheel
 	$(BIN)/uv build --wheel

@@ -109,7 +109,7 @@ WRONG = {
     "pretend a bad value": (("fix", "--pretend", "os=beos"), "linux or windows or macos"),
     "apply of pretended facts": (("fix", *HOOF, "--apply"), "takes no --facts and no --pretend"),
     "output into nothing": (("check", "--facts", HEALTHY, "--output", "/nonexistent/x"), "cannot write"),
-    "hook without print": (("hook", "systemd", "u", "--env", "x"), "only --print is there yet"),
+    "hook without env": (("hook", "systemd", "u"), "there is no --env"),
     "bench of a file that is not there": (("bench", "--python", sys.executable, "--image", "/nope.png"), "/nope.png"),
 }
 

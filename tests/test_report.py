@@ -17,7 +17,9 @@ import pytest
 from mmdoctor import report as reports
 from mmdoctor.errors import UsageError
 from mmdoctor.model import (
+    Accepted,
     Artefact,
+    Baseline,
     Bench,
     BinaryChoice,
     Bound,
@@ -32,6 +34,7 @@ from mmdoctor.model import (
     Finding,
     Fix,
     Fixup,
+    Gone,
     Gpu,
     GpuDevice,
     Host,
@@ -79,11 +82,12 @@ def finding(
     cause: Optional[str] = None,
     caused_by: tuple[str, ...] = (),
     fix: Fix = NONE,
+    accepted: Optional[Accepted] = None,
 ) -> Finding:
     return Finding(
         id=id,
         status=status,
-        severity="error" if status in ("fail", "crash") else "info",
+        severity="error" if status in ("fail", "crash") else "warning" if status == "warn" else "info",
         title=title,
         detail=detail,
         evidence=evidence,
@@ -92,6 +96,7 @@ def finding(
         fix=fix,
         docs=f"docs/checks/{id}.md",
         duration_ms=1.25,
+        accepted=accepted,
     )
 
 
@@ -110,6 +115,7 @@ FACTS = Facts(
         container="docker",
         wsl=False,
         libgl=True,
+        now=1_767_225_600.0,
     ),
     gpu=Gpu(
         driver="535.104.05",
@@ -152,7 +158,7 @@ FACTS = Facts(
 REPORT = Report(
     ok=False,
     target=ReportTarget(python="3.10.12", prefix=PREFIX),
-    summary=Summary(ok=2, warn=1, fail=2, skip=1, crash=1),
+    summary=Summary(ok=2, warn=1, fail=2, skip=1, crash=1, accepted=1),
     findings=(
         finding("ENV001", "ok", "the interpreter answers", "Python 3.10.12"),
         finding("GPU002", "ok", "the driver runs torch's CUDA", "driver 535.104.05, CUDA 12.1"),
@@ -184,9 +190,20 @@ REPORT = Report(
         ),
         finding("EXT001", "crash", "mmcv's extension", "the check itself failed: KeyError('needed')", cause="bug"),
         finding("SMK001", "skip", "RTMPose runs", "not looked at: --quick"),
+        finding(
+            "OCV001",
+            "fail",
+            "one OpenCV is installed",
+            "opencv-python and opencv-python-headless own the same folder",
+            cause="opencv-two",
+            accepted=Accepted(by="waiver", reason="both are 4.11, see our issue 12", until="2026-12-31"),
+        ),
     ),
     facts=FACTS,
     duration_ms=1834.4,
+    exit_code=1,
+    baseline=Baseline(known=0, gone=(Gone(id="HST001", cause="disk-full", title="there is room"),)),
+    unused_waivers=("MCV003: there is no such finding (any more)",),
 )
 
 STACK = Stack(
@@ -332,6 +349,11 @@ def golden(name: str, actual: str) -> None:
         (REPORT, "junit", "report.xml"),
         (REPORT, "github", "report.github.txt"),
         (REPORT, "markdown", "report.md"),
+        (REPORT, "sarif", "report.sarif"),
+        (REPORT, "prometheus", "report.prom"),
+        (REPORT, "nagios", "report.nagios.txt"),
+        (REPORT, "journal", "report.journal.txt"),
+        (REPORT, "html", "report.html"),
         (PLAN, "text", "plan.txt"),
         (EXPLANATION, "text", "explanation.txt"),
         (BENCH, "text", "bench.txt"),
@@ -491,22 +513,22 @@ def test_junit_counts_and_places() -> None:
         "IDX001": ["system-out"],
         "EXT001": ["error"],
         "SMK001": ["skipped"],
+        "OCV001": ["skipped"],
     }
     assert {name: suite.attrib[name] for name in ("tests", "failures", "errors", "skipped")} == {
-        "tests": "7",
+        "tests": "8",
         "failures": "2",
         "errors": "1",
-        "skipped": "1",
+        "skipped": "2",
     }
 
 
 def test_github_shows_ten_and_sums_up_the_rest() -> None:
     many = tuple(finding(f"X{number:03}", "warn", "t: a, b", "50%\nsecond") for number in range(13))
     lines = shown(msgspec.structs.replace(REPORT, findings=many), "github").splitlines()
-    assert len(lines) == 11
+    assert [line.startswith("::") for line in lines] == [True] * 10 + [False] * 4
     assert lines[0] == "::warning title=mmdoctor X000%3A t%3A a%2C b::50%25%0Asecond%0Adocs/checks/X000.md"
-    assert lines[-1].startswith("::notice ")
-    assert lines[-1].endswith("; also X010, X011, X012")
+    assert lines[11] == "more in the step's summary: X010, X011, X012"
 
 
 def test_markdown_cannot_be_broken_by_evidence() -> None:

@@ -31,11 +31,15 @@ on the pages is the environment's folder.
 
 ## How to silence one
 
-A finding that you know and accept goes into a file of waivers, which is given as `mmdoctor check --waivers FILE`: a
-YAML list of `{id, cause, reason, expires}`, where `cause` may be left out (any cause of that code) and `expires` is a
-date after which the finding counts again.
+A finding that you know and accept goes into a file of waivers, which is given as `mmdoctor check --waivers FILE`
+([ci.md](../ci.md) has the whole form): `cause` and `target` may be left out, `expires` is the last day on which the
+finding does not count.
 
-    - {id: PKG002, cause: requirement-unmet, reason: "gradio is not used in this service", expires: "2027-03-01"}
+    waivers:
+    - id: PKG002
+      cause: requirement-unmet
+      reason: gradio is not used in this service
+      expires: 2027-03-01
 
 ## Codes
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Bench, Explanation, Facts, Plan, Recipe, Report, Why
+from mmdoctor.model import Bench, Explanation, Facts, Fleet, Health, Plan, Recipe, Report, Waivers, Why
 
 FOLDER = Path(__file__).parents[1] / "src" / "mmdoctor" / "schemas"
 KINDS = {
@@ -28,6 +28,9 @@ KINDS = {
     "matrix": Matrix,
     "recipe": Recipe,
     "why": Why,
+    "fleet": Fleet,
+    "health": Health,
+    "waivers": Waivers,
 }
 
 

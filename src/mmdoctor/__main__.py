@@ -38,7 +38,21 @@ def main(argv: Optional[list[str]] = None) -> NoReturn:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
-    sys.exit(_run(arguments))
+    status = _run(arguments)
+    if argv is None:
+        _end(status)
+    sys.exit(status)
+
+
+def _end(status: int) -> NoReturn:
+    """End at once, with what was written: to take a process apart costs as much as a tenth of a quick check. Nothing is
+    left to do then, for what was begun is ended where it began."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError) as error:  # a full disk, or a reader that went away
+        status = INTERRUPTED if isinstance(error, BrokenPipeError) else status or BUG
+    os._exit(status)
 
 
 def _load_values() -> None:
@@ -54,6 +68,23 @@ def _load_values() -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    try:
+        from mmdoctor.answers import answer
+
+        said = answer(arguments, os.environ)
+        return _asked(arguments) if said is None else said
+    except KeyboardInterrupt:
+        print("mmdoctor: interrupted", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last resort: a bug of ours, said so, with what a report needs
+        import traceback
+
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"a bug of mmdoctor: {type(error).__name__}: {error} (in {where.name}, line {where.lineno})"
+        return _say(arguments, "Bug", what, "please report it with this line and the command", BUG)
+
+
+def _asked(arguments: list[str]) -> int:
     _load_values()
     import click
 
@@ -63,37 +94,33 @@ def _run(arguments: list[str]) -> int:
         result = cli.main(args=arguments, prog_name="mmdoctor", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except MMDoctorError as error:
-        _say(arguments, type(error).__name__, error.what, error.hint, error.exit_code)
-        return error.exit_code
+        return _say(arguments, type(error).__name__, error.what, error.hint, error.exit_code)
     except click.ClickException as error:
-        if _wants_json(arguments):
-            _say(arguments, "UsageError", error.format_message(), None, 2)
-        else:
-            error.show()
+        if _wants(arguments, "json") or _wants(arguments, "nagios"):
+            return _say(arguments, "UsageError", error.format_message(), None, 2)
+        error.show()
         return 2
-    except (KeyboardInterrupt, click.Abort):
-        print("mmdoctor: interrupted", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away; nobody is left to tell
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001  the last resort: a bug of ours, said so, with what a report needs
-        import traceback
-
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"a bug of mmdoctor: {type(error).__name__}: {error} (in {where.name}, line {where.lineno})"
-        _say(arguments, "Bug", what, "please report it with this line and the command", BUG)
-        return BUG
 
 
-def _wants_json(arguments: list[str]) -> bool:
+def _wants(arguments: list[str], form: str) -> bool:
     pairs = zip(arguments, [*arguments[1:], ""])
-    return any(argument == "--format=json" or pair == ("--format", "json") for pair in pairs for argument in pair[:1])
+    return any(pair[0] == f"--format={form}" or pair == ("--format", form) for pair in pairs)
 
 
-def _say(arguments: list[str], kind: str, what: str, hint: Optional[str], code: int) -> None:
-    """The error on stderr; with --format json also as the one document on stdout."""
-    if _wants_json(arguments):
+def _say(arguments: list[str], kind: str, what: str, hint: Optional[str], code: int) -> int:
+    """The error on stderr, and the exit status; with --format json also as the one document on stdout, with nagios as a
+    plugin's, to whom whatever is no verdict is UNKNOWN."""
+    if _wants(arguments, "nagios"):
+        from mmdoctor.report import nagios
+
+        print(nagios.line(f"UNKNOWN - {what}"))  # noqa: T201
+        code = nagios.UNKNOWN
+    if _wants(arguments, "json"):
         import json
 
         document = {"schema_version": "1", "error": {"kind": kind, "what": what, "hint": hint, "exit_code": code}}
@@ -101,6 +128,7 @@ def _say(arguments: list[str], kind: str, what: str, hint: Optional[str], code: 
     print(f"mmdoctor: {what}", file=sys.stderr)  # noqa: T201
     if hint:
         print(f"hint: {hint}", file=sys.stderr)  # noqa: T201
+    return code
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Literal, Optional, get_args
 import msgspec
 from msgspec.structs import replace
 
+from mmdoctor.answers import LOCALE
 from mmdoctor.errors import DataError
 from mmdoctor.model import Finding
 
@@ -28,7 +29,7 @@ OF_FINDINGS = Path(__file__).parent / "checks" / "texts_zh.json"
 
 def language(asked: Optional[str], environ: Mapping[str, str]) -> Language:
     """The language asked for, else that of the locale: the first of LC_ALL, LC_MESSAGES, LANG that is set decides."""
-    said = asked or next((environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environ.get(name)), "")
+    said = asked or next((environ[name] for name in LOCALE if environ.get(name)), "")
     return "zh" if said.lower().startswith("zh") else "en"
 
 

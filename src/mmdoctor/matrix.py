@@ -1,4 +1,4 @@
-"""`compat_matrix.yaml` and `recipes/*.yaml`: load, check, dump. Sole user of yaml.
+"""`compat_matrix.yaml`, `recipes/*.yaml` and a user's waivers: load, check, dump. Sole user of yaml.
 
 Two kinds of check: *shape* while loading (a wrong type, an unknown key, an unquoted version: a DataError with file,
 line and path), and *meaning* in `matrix_lint.py` (a source that does not exist, a stack of versions without rows).
@@ -7,21 +7,25 @@ line and path), and *meaning* in `matrix_lint.py` (a source that does not exist,
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from mmdoctor import __version__, marks
 from mmdoctor.errors import DataError, UsageError
+from mmdoctor.folders import own_folder
 from mmdoctor.matrix_model import Matrix, Row
-from mmdoctor.model import Recipe
+from mmdoctor.model import Recipe, Waiver, Waivers
 from mmdoctor.texts import is_range, is_requirement, is_variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-T = TypeVar("T", Matrix, Recipe)
+T = TypeVar("T", Matrix, Recipe, Waivers)
 Steps = tuple[Union[str, int], ...]  # keys and indexes from the top to a value
 Node = Any  # of yaml.compose: `tag`, `value`, `start_mark`
 
@@ -32,7 +36,7 @@ HEADER = """\
 """
 WIDTH = 120
 WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "null": "nothing"}
-WORDS |= {"timestamp": "a date", "seq": "a list", "map": "a mapping"}
+WORDS |= {"timestamp": "a date", "date": "a date such as 2026-12-31", "seq": "a list", "map": "a mapping"}
 
 # ------------------------------------------------------------------------------------------------------------ loading
 
@@ -42,7 +46,22 @@ def load_matrix(path: Optional[Path] = None) -> Matrix:
 
     Raises DataError, with file, line and path of the value, where the file does not hold what `Matrix` describes.
     """
-    return _load(path or matrix_file(), Matrix)
+    return _shipped_matrix() if path is None else _load(path, Matrix)
+
+
+def _shipped_matrix() -> Matrix:
+    """The matrix that mmdoctor ships, kept as JSON of these very bytes: that is read in a tenth of the time."""
+    file = matrix_file()
+    try:
+        name = f"matrix-{marks.digest(__version__.encode() + file.read_bytes())}.json"
+    except OSError:
+        return _load(file, Matrix)  # which says why
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(marks.read(f"{own_folder()}/{name}") or b"", type=Matrix)
+    matrix = _load(file, Matrix)
+    with suppress(OSError):
+        marks.write(own_folder(), name, msgspec.json.encode(matrix))
+    return matrix
 
 
 def matrix_file() -> Path:
@@ -69,6 +88,14 @@ def load_recipe(name_or_file: str) -> Recipe:
 def recipe_names() -> tuple[str, ...]:
     """The names of the recipes that mmdoctor ships, sorted."""
     return tuple(sorted(file.stem for file in _shipped("recipes").glob("*.yaml")))
+
+
+def load_waivers(file: Path, check: Callable[[Waivers], Iterable[tuple[Steps, str]]]) -> tuple[Waiver, ...]:
+    """The waivers of a YAML or JSON file; `check` says what is wrong with them besides their form, and where.
+
+    Raises DataError, with file, line and path of the value, where the file does not hold what `Waivers` describes.
+    """
+    return _load(file, Waivers, check).waivers
 
 
 def _shipped(name: str) -> Path:
@@ -156,7 +183,7 @@ def _keys(value: Union[dict[str, Any], list[Any]]) -> int:
 
 
 def _plain(node: Node, constructor: Any) -> Any:
-    """The node as dict, list and scalars, `...` for what no field takes (a date, a key that is no scalar).
+    """The node as dict, list and scalars, `...` for what no field takes (a set, a key that is no scalar).
 
     Takes 2/3 of the time of the library's own way (measured), and it refuses a repeated key.
     """
@@ -164,6 +191,8 @@ def _plain(node: Node, constructor: Any) -> Any:
     if isinstance(value, str):
         if node.tag == "tag:yaml.org,2002:str":
             return value
+        if _tag(node) == "timestamp":
+            return _date(value) or ...
         return constructor.construct_object(node) if _tag(node) in ("int", "float", "bool", "null") else ...
     if node.id == "sequence":
         return [_plain(item, constructor) for item in value]
@@ -219,12 +248,24 @@ def _faults(node: Node, kind: Any, path: str) -> Iterator[tuple[Node, str, str]]
 def _scalar_faults(node: Node, kind: Any, path: str) -> Iterator[tuple[Node, str, str]]:
     allowed = get_args(kind)  # of a Literal; all of ours are texts
     name = "str" if allowed else kind.__name__
-    if _tag(node) != name and (name, _tag(node)) != ("float", "int"):
+    if kind is date:
+        if _tag(node) not in ("str", "timestamp") or not _date(node.value):
+            yield node, path, f"expected {WORDS[name]}, got {_say(node)}"
+    elif _tag(node) != name and (name, _tag(node)) != ("float", "int"):
         quotable = name == "str" and _tag(node) in ("int", "float", "timestamp", "bool")
         hint = f'; quote it: "{node.value}"' if quotable else ""
         yield node, path, f"expected {WORDS[name]}, got {_say(node)}{hint}"
     elif allowed and node.value not in allowed:
         yield node, path, f"expected one of {', '.join(map(repr, allowed))}, got {_say(node)}"
+
+
+def _date(text: str) -> Optional[date]:
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None  # 2026-02-31
 
 
 def _struct_faults(node: Node, kind: Any, path: str) -> Iterator[tuple[Node, str, str]]:

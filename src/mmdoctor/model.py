@@ -7,6 +7,7 @@ structs: they encode to JSON, decode with path-carrying errors, and their JSON S
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Literal, Optional, Union
 
 from msgspec import UNSET, Struct, UnsetType, field
@@ -586,12 +587,14 @@ class CheckpointSeen(Value, frozen=True, kw_only=True):
 
 class Facts(Value, frozen=True, kw_only=True):
     """Everything that was seen. `pretended` names the keys that `--pretend` overrode. `pip_cache`: what pip compiled of
-    the stack for this Python and keeps; None where nobody looked."""
+    the stack for this Python and keeps; None where nobody looked. `unfinished`: what ended the look, and while it did
+    what; then the rest is what had been seen."""
 
     schema_version: str = SCHEMA_VERSION
     mmdoctor: str
     pretended: tuple[str, ...] = ()
     quick: bool = False
+    unfinished: Optional[str] = None
     host: Host
     gpu: Gpu
     toolchain: Toolchain
@@ -623,8 +626,18 @@ class Fix(Value, frozen=True, kw_only=True):
     summary: str
 
 
+class Accepted(Value, frozen=True, kw_only=True):
+    """Why a finding does not count: by a *waiver*, somebody's `reason`, up to and with the day `until` (YYYY-MM-DD); by
+    the *baseline*, it was there before."""
+
+    by: Literal["waiver", "baseline"]
+    reason: str
+    until: Optional[str] = None
+
+
 class Finding(Value, frozen=True, kw_only=True):
-    """A check's verdict. `caused_by` holds the ids of the findings that explain this one; a root has none."""
+    """A check's verdict. `caused_by` holds the ids of the findings that explain this one; a root has none. One that is
+    `accepted` is as it is, and does not count."""
 
     id: str
     status: Status
@@ -637,14 +650,18 @@ class Finding(Value, frozen=True, kw_only=True):
     fix: Fix
     docs: str
     duration_ms: float = 0.0
+    accepted: Optional[Accepted] = None
 
 
 class Summary(Value, frozen=True, kw_only=True):
+    """How many findings there are of each status, the accepted ones apart."""
+
     ok: int
     warn: int
     fail: int
     skip: int
     crash: int
+    accepted: int = 0
 
 
 class ReportTarget(Value, frozen=True, kw_only=True):
@@ -676,9 +693,50 @@ class AnnotationFile(Value, frozen=True, kw_only=True):
     changes: tuple[AnnotationChange, ...] = ()
 
 
+class Gone(Value, frozen=True, kw_only=True):
+    """A finding of the baseline that was looked for again and is not there any more."""
+
+    id: str
+    cause: Optional[str]
+    title: str
+
+
+class Baseline(Value, frozen=True, kw_only=True):
+    """This report held against an earlier one: `known` findings were there before, `gone` ones are no more."""
+
+    known: int
+    gone: tuple[Gone, ...] = ()
+
+
+class Waiver(Value, frozen=True, kw_only=True):
+    """A finding that somebody accepts: by the check's `id`, and where given its `cause` and the path of the `target`
+    (with wildcards `*`, `?` and `[…]`). The day `expires` is its last."""
+
+    id: str
+    reason: str
+    expires: date
+    cause: Optional[str] = None
+    target: Optional[str] = None
+
+
+class Waivers(Value, frozen=True, kw_only=True):
+    """The file of `check --waivers`."""
+
+    waivers: tuple[Waiver, ...]
+
+
+class Cached(Value, frozen=True, kw_only=True):
+    """A verdict that is not of now: found `age_seconds` ago, at `at` (seconds since 1970), and nothing that decides it
+    has changed since."""
+
+    at: float
+    age_seconds: float
+
+
 class Report(Value, frozen=True, kw_only=True):
-    """What `mmdoctor check` answers. `annotations`: the file of `--annotations`. `lang`: that of titles, details and
-    fixes."""
+    """What `mmdoctor check` answers. `annotations`: the file of `--annotations`. `exit_code` is that of the check under
+    its `--fail-on`. `unused_waivers` say which accepted nothing, and why. `cached`: how old the verdict is, None
+    where the look was taken now. `lang`: that of titles, details and fixes."""
 
     schema_version: str = SCHEMA_VERSION
     ok: bool
@@ -688,7 +746,107 @@ class Report(Value, frozen=True, kw_only=True):
     facts: Facts
     duration_ms: float
     annotations: Optional[AnnotationFile] = None
+    exit_code: Optional[int] = None
+    baseline: Optional[Baseline] = None
+    unused_waivers: tuple[str, ...] = ()
+    cached: Optional[Cached] = None
     lang: Literal["en", "zh"] = "en"
+
+
+class Health(Value, frozen=True, kw_only=True):
+    """What a pose service's /healthz shows (`check --format healthz`). `http_status` is 200 where the check's exit
+    status is 0, else 503. A field is None where it is not so (no GPU, a CPU build) or was not found out: then `unknown`
+    has the reason, by the field's name. `mmcv_cuda`: the CUDA that mmcv's ops were compiled for; `model_loaded`: a
+    short RTMPose inference ran (`--deep`), in `inference_ms`; `findings`: the roots, a line each."""
+
+    schema_version: str = SCHEMA_VERSION
+    status: Literal["ok", "broken", "unknown"]
+    http_status: Literal[200, 503]
+    target: str
+    python: Optional[str]
+    torch_version: Optional[str]
+    torch_cuda: Optional[str]
+    cuda_available: Optional[bool]
+    gpu_device: Optional[str]
+    gpu_driver: Optional[str]
+    numpy_version: Optional[str]
+    mmcv_version: Optional[str]
+    mmcv_cuda: Optional[str]
+    mmengine_version: Optional[str]
+    mmdet_version: Optional[str]
+    mmpose_version: Optional[str]
+    model_loaded: Optional[bool]
+    model: Optional[str]
+    model_device: Optional[str]
+    inference_ms: Optional[float]
+    findings: tuple[str, ...] = ()
+    unknown: dict[str, str] = field(default_factory=dict)
+    cached: Optional[Cached] = None
+
+
+# ---------------------------------------------------------------------------------------------------------- fleet
+
+
+class FleetHost(Value, frozen=True, kw_only=True):
+    """One host, by the name of its report's file. `state`: *healthy*; *findings*; *undetermined*, a needed look did not
+    come to a verdict; *no-report*, its mmdoctor answered with the error `said`. `at` is its clock when it looked, in
+    seconds since 1970."""
+
+    name: str
+    state: Literal["healthy", "findings", "undetermined", "no-report"]
+    target: str = ""
+    python: Optional[str] = None
+    summary: Optional[Summary] = None
+    at: Optional[float] = None
+    quick: bool = False
+    pretended: tuple[str, ...] = ()
+    said: Optional[str] = None
+
+
+class FleetVerdict(Value, frozen=True, kw_only=True):
+    """What one check said on one host; `accepted` there it does not count."""
+
+    host: str
+    status: Status
+    detail: str
+    caused_by: tuple[str, ...] = ()
+    accepted: bool = False
+
+
+class FleetFinding(Value, frozen=True, kw_only=True):
+    """A check that did not pass somewhere, with its verdict on each host where it was looked at. `fixes`: what mends
+    it, in each host's own words."""
+
+    id: str
+    title: str
+    docs: str
+    verdicts: tuple[FleetVerdict, ...]
+    fixes: tuple[str, ...] = ()
+
+
+class Drift(Value, frozen=True, kw_only=True):
+    """A version that is not the same on all hosts: which hosts have which, the most common first. None: not
+    installed."""
+
+    kind: Literal["stack", "machine", "other"]
+    name: str
+    versions: tuple[DriftVersion, ...]
+
+
+class DriftVersion(Value, frozen=True, kw_only=True):
+    version: Optional[str]
+    hosts: tuple[str, ...]
+
+
+class Fleet(Value, frozen=True, kw_only=True):
+    """What `mmdoctor report merge` answers: the reports of several hosts as one. `findings` are the worst and most
+    frequent first; `ok`: every host is healthy."""
+
+    schema_version: str = SCHEMA_VERSION
+    ok: bool
+    hosts: tuple[FleetHost, ...]
+    findings: tuple[FleetFinding, ...]
+    drift: tuple[Drift, ...]
 
 
 # ------------------------------------------------------------------------------------------------- request, recipe

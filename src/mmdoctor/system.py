@@ -17,14 +17,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Generic, Optional, TypeVar
+from typing import Callable, Optional
 
 from mmdoctor.model import Value
+from mmdoctor.work import KILL, this_work
 
-T = TypeVar("T")
 NOT_STARTED = 127
 GRACE_SECONDS = 2.0
-KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class Completed(Value, frozen=True, kw_only=True):
@@ -113,17 +112,19 @@ class Child:
 def _start(
     argv: Sequence[str], env: Optional[Mapping[str, str]], cwd: Optional[Path], stderr: int
 ) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        list(argv),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        env=None if env is None else dict(env),
-        cwd=cwd,
-        start_new_session=os.name == "posix",
-        text=True,
-        encoding="utf-8",
-        errors="replace",
+    return this_work().start(
+        lambda: subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            start_new_session=os.name == "posix",
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
     )
 
 
@@ -253,31 +254,6 @@ def _not_started(error: OSError, start: float) -> Completed:
         timed_out=False,
         duration_ms=(time.perf_counter() - start) * 1000,
     )
-
-
-class Background(Generic[T]):
-    """A call that runs in a thread meanwhile; for what mostly waits for another process."""
-
-    def __init__(self, call: Callable[..., T], *arguments: Any, **named: Any) -> None:
-        """Begin `call(*arguments, **named)`."""
-        self._values: list[T] = []
-        self._error: Optional[BaseException] = None
-
-        def work() -> None:
-            try:
-                self._values.append(call(*arguments, **named))
-            except BaseException as error:  # noqa: BLE001  handed to whoever asks for the result
-                self._error = error
-
-        self._thread = threading.Thread(target=work, daemon=True)
-        self._thread.start()
-
-    def result(self) -> T:
-        """What the call returned, waited for; raises what it raised."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._values[0]
 
 
 def which(program: str, path: Optional[str] = None) -> Optional[str]:

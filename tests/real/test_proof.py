@@ -11,11 +11,12 @@ from msgspec.structs import replace
 
 from mmdoctor import rules
 from mmdoctor.errors import ApplyError
+from mmdoctor.folders import cache_folder
 from mmdoctor.model import Target
 from mmdoctor.probes.elf import Elf
 from mmdoctor.probes.extension import built_for, torch_symbols
 from mmdoctor.probes.target import probe_target
-from mmdoctor.wheels.cache import Proof, cache_folder, proofs
+from mmdoctor.wheels.cache import Proof, proofs
 from mmdoctor.wheels.proof import prove
 
 pytestmark = pytest.mark.essential

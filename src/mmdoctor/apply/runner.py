@@ -12,7 +12,6 @@ from typing import Callable, Optional
 import msgspec
 from msgspec.structs import replace
 
-from mmdoctor import system
 from mmdoctor.apply.clone import Manifest, clone, differences, hand_over, inodes, manifest, relocate
 from mmdoctor.apply.fetch import fetch
 from mmdoctor.apply.journal import Journal, Standing, boot
@@ -27,6 +26,7 @@ from mmdoctor.model import Change, Facts, Finding, Plan, Target, Value
 from mmdoctor.plan import stale
 from mmdoctor.probes.collect import collect, with_smoke
 from mmdoctor.probes.target import probe_target
+from mmdoctor.work import Background
 
 
 class Proof(Value, frozen=True, kw_only=True):
@@ -292,7 +292,7 @@ def proven(env: Path, matrix: Matrix, settings: Settings) -> Proof:
     from mmdoctor.smoke.bench import run_bench
 
     target = probe_target(env, is_env=True)
-    looking = system.Background(collect, target, env, wheels_folder=settings.wheels)
+    looking = Background(collect, target, env, wheels_folder=settings.wheels)
     old = (target.version("mmpose") or "0.").startswith("0.")  # mmpose 0.x has no bench
     smoke = () if old else run_bench(target.executable, runs=PROOF_RUNS, together=True)
     facts = with_smoke(looking.result(), smoke)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import sys
@@ -40,6 +39,8 @@ def put_back(left: Path, right: Path, aside: Path) -> None:
 
 
 def _renameat2(left: Path, right: Path) -> bool:
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         return False
@@ -58,6 +59,8 @@ def to_disk(folder: Path) -> None:
     if sys.platform != "linux":
         os.sync() if hasattr(os, "sync") else None
         return
+    import ctypes
+
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         ctypes.CDLL(None, use_errno=True).syncfs(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from typing import Optional
 
 from mmdoctor.checks import checkpoint, config, files, gpu, machine, stack
@@ -28,7 +29,7 @@ def diagnose(facts: Facts, matrix: Matrix) -> tuple[Finding, ...]:
     A check that raises is a *crash* finding, the rest still run. Where the interpreter does not answer, only that is
     said: nothing else could be looked at.
     """
-    checks = CHECKS if facts.target.state == "present" else CHECKS[:1]
+    checks = CHECKS if facts.target.state == "present" else CHECKS[:2]
     verdicts: dict[str, Verdict] = {}
     for check in checks:
         verdict = _judge(check, facts, matrix)
@@ -119,6 +120,6 @@ def _finding(check: Check, verdict: Verdict, roots: tuple[str, ...]) -> Finding:
 
 
 def summarise(findings: tuple[Finding, ...]) -> Summary:
-    """How many findings there are of each status."""
-    counts = {status: sum(f.status == status for f in findings) for status in ("ok", "warn", "fail", "skip", "crash")}
-    return Summary(**counts)
+    """How many findings there are of each status, the accepted ones apart."""
+    counted = Counter(finding.status if finding.accepted is None else "accepted" for finding in findings)
+    return Summary(**{field: counted[field] for field in Summary.__struct_fields__})

@@ -11,8 +11,14 @@ from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import STACK_MODULES, Breakage, Facts, ImportResult, Unknown
 
 
+def look_was_finished(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
+    return skip(facts.unfinished) if facts.unfinished else None
+
+
 def interpreter_answers(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
     target = facts.target
+    if facts.unfinished and target.state != "present":
+        return None
     if target.state == "present":
         read_only = (
             () if target.writable else ("read-only for this user: it runs, and `fix --apply` refuses to change it",)
@@ -239,6 +245,13 @@ CHECKS = (
         title="the interpreter answers",
         why="Everything else is asked of it. A dead link, a hanging sitecustomize or a crash at start-up ends here.",
         judge=interpreter_answers,
+    ),
+    Check(
+        id="RUN001",
+        title="the look came to its end",
+        why="`--deadline` ended it. What was seen until then is said; of the rest nothing is known, so the verdict is "
+        "open (exit status 3) unless something was found.",
+        judge=look_was_finished,
     ),
     Check(
         id="ENV004",

@@ -19,6 +19,7 @@ COMMANDS = {
     **dict.fromkeys(("matrix", "recipe"), "data"),
     "wheels": "wheels",
     "hook": "hook",
+    "report": "report",
 }
 
 

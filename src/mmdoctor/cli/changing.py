@@ -243,9 +243,9 @@ def applied(
     """Ask, run the plan, and report the proof."""
     from mmdoctor.apply.runner import apply
     from mmdoctor.apply.stages import Settings
+    from mmdoctor.folders import cache_folder
     from mmdoctor.report.progress import listener
     from mmdoctor.system import uv_program
-    from mmdoctor.wheels.cache import cache_folder
 
     if made.status == "nothing-to-do":
         emit(made, kind, output)

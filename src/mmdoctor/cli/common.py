@@ -12,13 +12,35 @@ import msgspec
 
 from mmdoctor import __version__
 from mmdoctor.errors import DataError, UsageError
+from mmdoctor.folders import home
+from mmdoctor.marks import span
 from mmdoctor.model import Facts, Target, Value
 
 F = TypeVar("F", bound=Callable[..., Any])
 V = TypeVar("V")
-REPORT_FORMATS = ("text", "json", "junit", "github", "markdown")
+REPORT_FORMATS = (
+    "text",
+    "json",
+    "junit",
+    "sarif",
+    "github",
+    "prometheus",
+    "markdown",
+    "html",
+    "nagios",
+    "journal",
+    "healthz",
+)
 FIRST_PERSON = 1000  # uids below are the system's own (login.defs)
 OK, FINDINGS, UNDETERMINED, NO_STACK, BELOW, TRY_AGAIN = 0, 1, 3, 4, 1, 75
+
+
+def age(_context: click.Context, _option: click.Parameter, value: Optional[str]) -> Optional[float]:
+    """The callback of an option that takes a time span: its seconds."""
+    try:
+        return None if value is None else span(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def target_options(command: F) -> F:
@@ -63,7 +85,7 @@ def taken_out() -> tuple[str, str]:
     """The home folder and the user's name, which no report shows. A service account's name is often that of a folder
     the report is about, so only people's names are taken out."""
     person = not hasattr(os, "getuid") or os.getuid() >= FIRST_PERSON
-    return str(Path.home()), os.environ.get("USER", "") if person else ""
+    return str(home()), os.environ.get("USER", "") if person else ""
 
 
 def put(text: str, output: Optional[str]) -> None:
@@ -142,20 +164,20 @@ def looked(
     pretend: tuple[str, ...],
     *,
     quick: bool = False,
-    deadline: Optional[float] = None,
     wheels: Optional[Path] = None,
     likely_broken: bool = False,
+    seen: Optional[Callable[[Facts], None]] = None,
 ) -> Facts:
-    """The facts: replayed, or looked at here and now, with the pretended ones over them."""
+    """The facts: replayed, or looked at here and now, with the pretended ones over them. `seen` gets what a quick look
+    would say, before the long part begins."""
     from mmdoctor.pretend import pretend as pretended
     from mmdoctor.pretend import read
 
     read(pretend)  # a mistake in it is said before anything is looked at
     if facts_file:
         return pretended(load(facts_file, Facts, "facts"), pretend)
-    from mmdoctor.probes.collect import collect
     from mmdoctor.probes.target import probe_target
-    from mmdoctor.system import Background
+    from mmdoctor.work import Background
 
     elsewhere = any(setting.startswith(("python=", "installed=")) for setting in pretend)
     if elsewhere and not env and not python:
@@ -163,12 +185,14 @@ def looked(
     recovered(env, python)
     path, is_env = chosen_target(env, python)
     target = Background(probe_target, path.absolute(), is_env=is_env, quick=quick)
-    seen = collect(
+    from mmdoctor.probes.collect import collect  # while the target answers
+
+    facts = collect(
         target,
         path.absolute(),
         quick=quick,
-        import_deadline=deadline,
         wheels_folder=wheels,
         likely_broken=likely_broken,
+        seen=seen,
     )
-    return pretended(seen, pretend)
+    return pretended(facts, pretend)

@@ -261,13 +261,13 @@ def verified(
 ) -> StackRow:
     """Measure ROW in a folder of mmdoctor's cache; its logs stay there, the environment only with `keep`."""
     from mmdoctor.apply.stages import Settings
+    from mmdoctor.folders import cache_folder
     from mmdoctor.probes.indexes import user_config
     from mmdoctor.report import redact
     from mmdoctor.report.progress import listener
     from mmdoctor.system import uv_program
     from mmdoctor.verify.combination import read_combination
     from mmdoctor.verify.measure import verify
-    from mmdoctor.wheels.cache import cache_folder
 
     asked = read_combination(words, known, no_binary, without)
     cache = cache_folder()

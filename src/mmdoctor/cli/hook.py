@@ -8,7 +8,13 @@ from typing import Optional
 import click
 
 # The hooks in the order in which they are listed, and the modules of cli/ that hold them as `hook_NAME`.
-HOOKS = {"systemd": "hook_systemd"}
+HOOKS = {
+    "systemd": "hook_systemd",
+    "slurm": "hook_slurm",
+    "github": "hook_github",
+    "gitlab": "hook_gitlab",
+    "k8s": "hook_k8s",
+}
 
 
 class Hooks(click.Group):

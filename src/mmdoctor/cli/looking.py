@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 from msgspec.structs import replace
@@ -16,6 +15,7 @@ from mmdoctor.cli.common import (
     OK,
     REPORT_FORMATS,
     UNDETERMINED,
+    age,
     chosen_target,
     emit,
     facts_options,
@@ -28,9 +28,11 @@ from mmdoctor.cli.common import (
     target_options,
 )
 from mmdoctor.errors import UsageError
-from mmdoctor.lang import LANGUAGES, language, spoken
-from mmdoctor.matrix_model import Matrix
+from mmdoctor.lang import LANGUAGES
 from mmdoctor.model import AnnotationFile, Bench, Facts, Finding, Report, ReportTarget
+
+if TYPE_CHECKING:
+    from mmdoctor.matrix_model import Matrix
 
 
 @click.command()
@@ -39,8 +41,15 @@ from mmdoctor.model import AnnotationFile, Bench, Facts, Finding, Report, Report
 @output_options(*REPORT_FORMATS)
 @click.option("--quick", is_flag=True, help="No import in the target: metadata, files and driver only.")
 @click.option("--deep", is_flag=True, help="Also mmcv's ops and a short RTMPose inference.")
+@click.option("--also", multiple=True, metavar="KIND=FILE", help="Write it in this format too (repeatable).")
 @click.option("--fail-on", type=click.Choice(("fail", "warn")), default="fail", show_default=True)
-@click.option("--deadline", type=click.FloatRange(min=1), metavar="SECONDS", help="For each import (default 60).")
+@click.option("--baseline", metavar="FILE", help="A former --format json: what it has does not count.")
+@click.option("--waivers", metavar="FILE", help="YAML or JSON: findings that do not count, why, and until when.")
+@click.option("--cached", callback=age, metavar="MAX_AGE", help="The last verdict where it holds: 30s, 10m, 12h, 1d.")
+@click.option("--deadline", type=click.FloatRange(min=1), metavar="SECONDS", help="For the whole look.")
+@click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Look again until it is healthy.")
+@click.option("--ready", metavar="FILE", help="Deleted first; written, whole, when the check passes.")
+@click.option("--notify", is_flag=True, help="Tell systemd the verdict (STATUS=), where the unit lets it.")
 @click.option("--config", metavar="FILE", help="Also this config: a path, or a name inside mmpose. Its code is run.")
 @click.option("--checkpoint", metavar="FILE", help="Also this checkpoint, and whether it fits. Nothing of it is run.")
 @click.option("--annotations", metavar="FILE", help="Also this COCO keypoint file; alone where no target is named.")
@@ -56,8 +65,15 @@ def check(
     output: Optional[str],
     quick: bool,
     deep: bool,
+    also: tuple[str, ...],
     fail_on: str,
+    baseline: Optional[str],
+    waivers: Optional[str],
+    cached: Optional[float],
     deadline: Optional[float],
+    wait: Optional[float],
+    ready: Optional[str],
+    notify: bool,
     config: Optional[str],
     checkpoint: Optional[str],
     annotations: Optional[str],
@@ -69,13 +85,17 @@ def check(
     With --config and --checkpoint, whether a model would: types, parts, weights. A config is Python; it runs in a child
     of the target, which is ended after three minutes.
 
+    --deadline ends the look with all that it started, names what it was at, and leaves the verdict open (3); without
+    it each import has 60 seconds. --wait begins no other look after SECONDS. --cached answers with the last verdict of
+    at least this depth while the machine, the driver, the environment and mmdoctor are as they were.
+
     With --annotations, whether a COCO keypoint file is what MMPose needs; that asks no target.
 
-    Exit status: 0 healthy, 1 findings, 2 usage, 3 could not determine.
+    Exit status: 0 healthy, 1 findings, 2 usage, 3 could not determine. --format nagios has a plugin's: 0 OK, 1 WARNING,
+    2 CRITICAL, 3 UNKNOWN.
     """
-    from mmdoctor.annotations import examine
-    from mmdoctor.matrix import load_matrix
-    from mmdoctor.system import Background
+    from mmdoctor.cli.gates import Asked, report_of
+    from mmdoctor.cli.weighing import forms, say, weigher
 
     if quick and deep:
         raise UsageError("--quick and --deep exclude each other")
@@ -84,31 +104,57 @@ def check(
         raise UsageError(f"--config and --checkpoint are looked at in the target, which {other} keeps from being asked")
     if write_fixed and not annotations:
         raise UsageError("--write-fixed writes the file of --annotations, which is not given")
+    if ready:
+        from mmdoctor.hooks.readiness import cleared
+
+        cleared(Path(ready))
+    weigh, written = weigher(baseline, waivers, fail_on), forms(also)
     started = time.perf_counter()
-    examined = examine(Path(annotations), Path(write_fixed) if write_fixed else None) if annotations else None
+    examined = None
+    if annotations:
+        from mmdoctor.annotations import examine
+
+        examined = examine(Path(annotations), Path(write_fixed) if write_fixed else None)
     if examined and write_fixed and not examined[0].written:
         click.echo(f"mmdoctor: nothing was written to {write_fixed}: {annotations} is no JSON", err=True)
     if examined and not any((env, python, facts_file, pretend, config, checkpoint)):
         report = annotated(nothing_looked_at(examined[0].path), *examined, started)
-        emit(worded(report, lang, kind), kind, output)
-        return verdict(report.findings, fail_on)
-    matrix = Background(load_matrix)
-    facts = looked(env, python, facts_file, pretend, quick=quick, deadline=deadline)
-    if deep and not facts_file and facts.target.state == "present":
-        from mmdoctor.probes.collect import with_smoke
-        from mmdoctor.smoke.bench import run_bench
-
-        if facts.target.version("mmpose"):
-            facts = with_smoke(facts, run_bench(facts.target.executable, runs=3, together=True))
-    if (config or checkpoint) and facts.target.state == "present":
-        from mmdoctor.probes.config import Asked, with_config
-
-        facts = with_config(facts, Asked(config=config, checkpoint=checkpoint))
-    report = reported(facts, matrix.result(), (time.perf_counter() - started) * 1000)
+        return say(weigh(report), kind, output, written, lang)
+    asked = Asked(
+        env=env,
+        python=python,
+        facts_file=facts_file,
+        pretend=pretend,
+        depth="quick" if quick else "deep" if deep else "full",
+        config=config,
+        checkpoint=checkpoint,
+        max_age=cached,
+        deadline=deadline,
+        wait=wait,
+        form=None if lang or output or also or baseline or waivers or ready or notify or annotations else kind,
+        fail_on=fail_on,
+    )
+    report = report_of(asked, weigh)
     if examined:
         report = annotated(report, *examined, started)
-    emit(worded(report, lang, kind), kind, output)
-    return verdict(report.findings, fail_on)
+    report = weigh(report)
+    left_behind(report, ready, notify=notify)
+    return say(report, kind, output, written, lang)
+
+
+def left_behind(report: Report, ready: Optional[str], *, notify: bool) -> None:
+    """The readiness file, of a report that passed, and the verdict for systemd."""
+    if ready and report.exit_code == OK:
+        emit(report, "json", ready)
+    if notify:
+        from mmdoctor.hooks.readiness import tell_systemd
+        from mmdoctor.report import render
+
+        first = render(report, "journal", *taken_out()).splitlines()[0]
+        try:
+            tell_systemd(f"mmdoctor: {first.partition('>')[2]}")
+        except OSError as error:
+            click.echo(f"mmdoctor: systemd was not told: {error.strerror}", err=True)
 
 
 def reported(facts: Facts, matrix: Matrix, duration_ms: float) -> Report:
@@ -151,16 +197,10 @@ def annotated(report: Report, file: AnnotationFile, found: tuple[Finding, ...], 
     )
 
 
-def worded(report: Report, asked: Optional[str], kind: str) -> Report:
-    """The report in the language asked for. Unasked, the locale decides of text alone: programs read the rest."""
-    lang = language(asked, os.environ if kind == "text" else {})
-    return replace(report, lang=lang, findings=tuple(spoken(finding, lang) for finding in report.findings))
-
-
 def verdict(findings: tuple[Finding, ...], fail_on: str) -> int:
-    """The exit status of `check`."""
+    """The exit status of `check`; what is accepted does not count."""
     bad = {"fail", "warn"} if fail_on == "warn" else {"fail"}
-    if any(finding.status in bad for finding in findings):
+    if any(finding.status in bad and finding.accepted is None for finding in findings):
         return FINDINGS
     undetermined = any(f.status == "crash" or (f.status == "skip" and f.severity == "error") for f in findings)
     return UNDETERMINED if undetermined else OK

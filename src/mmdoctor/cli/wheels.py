@@ -77,6 +77,7 @@ def wheels_build(
     cache; 4 refused, something is missing here; 5 the compile or the proof failed; 75 try again.
     """
     from mmdoctor.apply.stages import Settings
+    from mmdoctor.folders import cache_folder
     from mmdoctor.matrix import load_matrix
     from mmdoctor.model import Built
     from mmdoctor.probes.indexes import user_config
@@ -85,7 +86,7 @@ def wheels_build(
     from mmdoctor.rest import uv_of
     from mmdoctor.system import uv_program
     from mmdoctor.wheels.asking import build_asked, facts_for
-    from mmdoctor.wheels.cache import cache_folder, kept, proofs, written
+    from mmdoctor.wheels.cache import kept, proofs, written
     from mmdoctor.wheels.making import make_wheel
 
     matrix = load_matrix()
@@ -134,9 +135,9 @@ def wheels_prune(
     wheel that stays. A build that runs stays, and what was used within the last hour.
     AGE is 12h, 90d or 8w, SIZE 500MB or 5GB. Exit status: 0 done, or nothing to do; 4 refused.
     """
+    from mmdoctor.folders import cache_folder
     from mmdoctor.report import redact
     from mmdoctor.report.tables import pruned_text
-    from mmdoctor.wheels.cache import cache_folder
     from mmdoctor.wheels.exporting import refresh_pages
     from mmdoctor.wheels.prune import Policy, removals, remove
 
@@ -206,7 +207,7 @@ def wheels_import(
 
 def wheels_of(folder: Optional[str]) -> Path:
     """The wheel cache that is meant; UsageError when it is named and not there."""
-    from mmdoctor.wheels.cache import cache_folder
+    from mmdoctor.folders import cache_folder
 
     if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
         raise UsageError(f"{folder} is no folder", hint="--wheels names a wheel cache")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmdoctor import system
 from mmdoctor.model import Gpu, GpuDevice, Text, Unknown, Value
 from mmdoctor.probes.host import container, is_wsl, system_name
 
+NVML = "libnvidia-ml.so.1"
 NVML_SECONDS = 10.0
 SMI_SECONDS = 15.0
 SMI_QUERY = ("--query-gpu=name,compute_cap,memory.total,driver_version", "--format=csv,noheader,nounits")
@@ -104,6 +106,13 @@ def _ask_nvml() -> Answer:
 
 
 def _nvml() -> Answer:
+    if sys.platform == "linux":  # pynvml takes as long to load as all the rest of a machine without a GPU to look at
+        import ctypes
+
+        try:
+            ctypes.CDLL(NVML)
+        except OSError as error:
+            return Answer(code=LIBRARY_NOT_FOUND, message=str(error))
     import pynvml
 
     try:

@@ -20,6 +20,7 @@ from mmdoctor.model import Disk, Host, LoaderFolder, Text, Unknown, Value, YesNo
 
 LDCONFIG_SECONDS = 10.0
 LIBGL = "libGL.so.1"
+MEMINFO = "proc/meminfo"
 # Where the dynamic linker looks without being told (ld.so(8)), plus Debian's multiarch folders.
 LINKER_FOLDERS = ("lib64", "usr/lib64", "lib", "usr/lib")
 MULTIARCH = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
@@ -47,13 +48,11 @@ def probe_host(
 
     Sizes are bytes; memory and cores are those of the control group where it gives less than the machine.
     """
-    import psutil
-
     environ = os.environ if environ is None else environ
-    memory = psutil.virtual_memory()
+    all_of_it, available = memory(root)
     limits = cgroup_limits(root)
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else psutil.cpu_count() or 1
-    total = _least(memory.total, limits.memory_bytes)
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    total = _least(all_of_it, limits.memory_bytes)
     machine = machine_name(platform.machine())
     return Host(
         os=system_name(),
@@ -62,7 +61,7 @@ def probe_host(
         glibc=_glibc(),
         cpu_count=_least(cores, limits.cpus),
         memory_total_bytes=total,
-        memory_available_bytes=min(total, _least(memory.available, limits.memory_free_bytes)),
+        memory_available_bytes=min(total, _least(available, limits.memory_free_bytes)),
         disk_free_bytes=disk_free(where),
         disks=tuple(
             Disk(what=what, path=str(path), free_bytes=disk_free(path))
@@ -74,6 +73,17 @@ def probe_host(
         libgl=libgl(machine, environ, root),
         identity=identity(root),
     )
+
+
+def memory(root: Path = Path("/")) -> tuple[int, int]:
+    """The machine's memory and what of it is available, in bytes; on Linux as the kernel states it (proc(5))."""
+    stated = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", system.read(root / MEMINFO) or "", re.MULTILINE))
+    if len(stated) == 2:
+        return int(stated["MemTotal"]) * 1024, int(stated["MemAvailable"]) * 1024
+    import psutil
+
+    seen = psutil.virtual_memory()
+    return seen.total, seen.available
 
 
 def identity(root: Path = Path("/")) -> str:

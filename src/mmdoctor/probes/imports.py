@@ -19,7 +19,8 @@ import msgspec
 
 from mmdoctor.model import ImportResult, Retry, Target, Value
 from mmdoctor.rules import OWNERS
-from mmdoctor.system import Background, Child
+from mmdoctor.system import Child
+from mmdoctor.work import Background, doing
 
 SCRIPT = Path(__file__).with_name("inside_imports.py")
 STEPS = (
@@ -186,12 +187,8 @@ def _run(
     current, start = steps[0], time.perf_counter()
     environment = {**(os.environ if environ is None else environ), "PYTHONUNBUFFERED": "1"}
     script = SCRIPT.read_text(encoding="utf-8")
-    with Child(
-        [python, *options, "-", mark, "forking" if forking else "straight", *steps],
-        env=environment,
-        cwd=cwd,
-        text=script,
-    ) as child:
+    argv = [python, *options, "-", mark, "forking" if forking else "straight", *steps]
+    with Child(argv, env=environment, cwd=cwd, text=script) as child, doing(f"importing {current}") as now:
         while True:
             try:
                 line = child.readline(deadline - (time.perf_counter() - start))
@@ -211,6 +208,7 @@ def _run(
                 continue
             elif "start" in document:
                 current, start = document["start"], time.perf_counter()
+                now(f"importing {current}")
             else:
                 results.append(
                     msgspec.convert({**document, "packages": _packages(document.get("files", ()))}, ImportResult)

@@ -13,12 +13,16 @@ PYTHONPATH = os.environ.get("PYTHONPATH", "") if not sys.flags.ignore_environmen
 EARLY = [folder for folder in PATH[:1] if not folder] + [folder for folder in PYTHONPATH.split(os.pathsep) if folder]
 sys.path[:] = [folder for folder in PATH if folder not in EARLY]
 
-import hashlib  # noqa: E402
 import json  # noqa: E402
 import re  # noqa: E402
 import site  # noqa: E402
 import struct  # noqa: E402
 import sysconfig  # noqa: E402
+
+try:  # hashlib would load OpenSSL, as slow as all the rest of these
+    from _sha256 import sha256  # noqa: E402
+except ImportError:
+    from hashlib import sha256  # noqa: E402
 
 sys.path[:] = PATH
 MISSING_SHOWN = 5
@@ -39,32 +43,21 @@ def read(path):
 def headers(text):
     """The header lines of a METADATA file as (key, value) pairs, continuation lines left out."""
     pairs = []
-    for line in text.split("\n"):  # splitlines() would also break at the form feed of a licence text
-        if not line.rstrip("\r"):  # a line of blanks only continues a folded header (matplotlib's licence has them)
-            break
+    # The first empty line ends them; one of blanks only continues a folded header (matplotlib's licence has them), and
+    # splitlines() would also break at the form feed of a licence text.
+    for line in re.split("^\r?$", text, maxsplit=1, flags=re.M)[0].split("\n"):
         if ":" in line and not line[0].isspace():
             key, value = line.split(":", 1)
             pairs.append((key.strip().lower(), value.strip()))
     return pairs
 
 
-def recorded_files(record):
-    """What RECORD lists, as (path, size) pairs; the size is None where none is said."""
-    for line in record.splitlines():
-        if line.startswith('"'):
-            name, rest = line[1:].split('"', 1)
-        else:
-            name, rest = (line.rsplit(",", 2)[0], line) if line else ("", "")
-        size = rest.rsplit(",", 1)[-1]
-        if name:
-            yield name, int(size) if size.isdigit() else None
-
-
 def wrong_files(folder, record):
     """What RECORD lists and is not there, and what is there and empty or without its end: two lists for people."""
     missing, damaged = [], []
-    for name, size in recorded_files(record):
-        if name.endswith(".pyc"):
+    for line in record.splitlines():
+        name = line[1:].partition('"')[0] if line.startswith('"') else line.partition(",")[0]
+        if not name or name.endswith(".pyc"):
             continue
         path = os.path.join(folder, name)
         try:
@@ -72,10 +65,45 @@ def wrong_files(folder, record):
         except OSError:
             missing.append(name)
             continue
+        stated = line.rpartition(",")[2]
         # A file that somebody edited is theirs; one that a crash or a full disk left short works for nobody.
-        if size and there < size and (there == 0 or cut_off(path, there)):
+        if stated.isdigit() and there < int(stated) and (there == 0 or cut_off(path, there)):
             damaged.append(name)
     return some(missing), some(damaged)
+
+
+LISTED = {}
+
+
+def listed(folder):
+    """The names in a folder; each is read once."""
+    if folder not in LISTED:
+        try:
+            LISTED[folder] = os.listdir(folder)
+        except OSError:
+            LISTED[folder] = []
+    return LISTED[folder]
+
+
+def suspicious(folder, record):
+    """The lines of RECORD that a quick look asks more of: whose file is in no list of its folder, and of compiled files
+    all. To read folders is a quarter of asking each file."""
+    if '"' in record:  # a name with a comma
+        return record
+    lines, folders, gone = record.splitlines(), {}, set()
+    for line in lines:
+        above, _, last = line.partition(",")[0].rpartition("/")
+        if above in folders:
+            folders[above].append(last)
+        else:
+            folders[above] = [last]
+    for above, names in folders.items():
+        lost = set(names).difference(listed(os.path.join(folder, above)))
+        gone.update(above + "/" + name if above else name for name in lost)
+    asked = [line for line in lines if ".so" in line]
+    if gone:
+        asked += [line for line in lines if line.partition(",")[0] in gone and ".so" not in line]
+    return "\n".join(asked)
 
 
 def cut_off(path, size):
@@ -118,7 +146,8 @@ def distribution(folder, entry, quick):
     state = "present" if record is not None else "missing"
     if '"editable": true' in direct or entry.endswith(".egg-info"):
         state = "editable"
-    looked = wrong_files(folder, record) if record and state == "present" and not quick else ([], [])
+    asked = suspicious(folder, record) if quick and record else record
+    looked = wrong_files(folder, asked) if record and state == "present" else ([], [])
     return {
         "name": normalise(fields.get("name", parts[0])),
         "version": fields.get("version", parts[1] if len(parts) > 1 else "0"),
@@ -130,24 +159,56 @@ def distribution(folder, entry, quick):
         "damaged_files": looked[1],
         "installer": (read(os.path.join(info, "INSTALLER")) or "").strip() or None,
         "tag": wheel_tag(info),
-        "digest": hashlib.sha256(record.encode()).hexdigest()[:16] if record else None,
+        "digest": sha256(record.encode()).hexdigest()[:16] if record else None,
         "direct": bool(direct),
     }
 
 
 def distributions(folders, quick):
-    found, leftovers = [], []
+    entries, leftovers = [], []
     for folder in folders:
-        try:
-            entries = sorted(os.listdir(folder))
-        except OSError:
-            continue
-        for entry in entries:
+        for entry in sorted(listed(folder)):
             if entry.startswith("~"):
                 leftovers.append(os.path.join(folder, entry))
             elif entry.endswith((".dist-info", ".egg-info")):
-                found.append(distribution(folder, entry, quick))
-    return found, leftovers
+                entries.append((folder, entry))
+    return in_two(lambda one: distribution(one[0], one[1], quick), entries, record_size), leftovers
+
+
+def record_size(one):
+    try:
+        return os.stat(os.path.join(one[0], one[1], "RECORD")).st_size
+    except OSError:
+        return 0
+
+
+def in_two(work, items, size):
+    """`work` of each item; the smaller half by `size` in a fork, since whoever asked only waits meanwhile."""
+    sizes = [size(item) for item in items]
+    order = sorted(range(len(items)), key=lambda place: -sizes[place])
+    mine = set()
+    while order and sum(sizes[place] for place in mine) * 2 < sum(sizes):
+        mine.add(order.pop(0))
+    if not order or not hasattr(os, "fork"):
+        return [work(item) for item in items]
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            with os.fdopen(writing, "w") as answer:
+                json.dump([work(items[place]) for place in order], answer)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    done = dict((place, work(items[place])) for place in mine)
+    with os.fdopen(reading) as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    try:
+        done.update(zip(order, json.loads(said)))
+    except ValueError:  # it died; what kills it will kill this one, too, and is told of that
+        done.update((place, work(items[place])) for place in order)
+    return [done[place] for place in range(len(items))]
 
 
 def locate(module, folders):

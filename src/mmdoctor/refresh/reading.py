@@ -22,8 +22,8 @@ from mmdoctor.refresh.listing import MAY_MISS, Listing, Release, Wheel, known_fa
 from mmdoctor.refresh.pages import Page, read_page
 from mmdoctor.refresh.remote import BinaryInside, TorchInside, binary_inside, build_cuda, declared, requirements
 from mmdoctor.refresh.remote import torch_inside as inside_torch
-from mmdoctor.system import Background
 from mmdoctor.texts import is_variant
+from mmdoctor.work import Background
 
 T = TypeVar("T")
 AT_ONCE = 8

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from typing import Optional
 from xml.etree import ElementTree as ET
 
 from mmdoctor.model import Finding, Report
-from mmdoctor.report.text import plain
+from mmdoctor.report.text import beside, plain, why_accepted
 
 # What XML 1.0 cannot hold, not even escaped (section 2.2): colour codes in a program's output, for one.
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-TAGS = {"fail": "failure", "crash": "error", "skip": "skipped"}
 
 
 def render(report: Report) -> str:
-    """A `testsuites` document: *fail* is a failure, *crash* an error, *skip* skipped; a *warn* passes with its text."""
-    count = report.summary
+    """A `testsuites` document: *fail* is a failure, *crash* and a *skip* that leaves the verdict open are errors, any
+    other *skip* and what is accepted are skipped; a *warn* passes with its text."""
+    tags = Counter(map(_tag, report.findings))
     figures = {
         "tests": str(len(report.findings)),
-        "failures": str(count.fail),
-        "errors": str(count.crash),
-        "skipped": str(count.skip),
+        "failures": str(tags["failure"]),
+        "errors": str(tags["error"]),
+        "skipped": str(tags["skipped"]),
         "time": _seconds(report.duration_ms),
     }
     suites = ET.Element("testsuites", {"name": "mmdoctor", **figures})
@@ -33,8 +35,17 @@ def render(report: Report) -> str:
         ET.SubElement(properties, "property", {"name": name, "value": _clean(value)})
     for finding in report.findings:
         _case(suite, finding)
+    if beside(report):
+        ET.SubElement(suite, "system-out").text = _clean("\n".join(beside(report)))
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+
+
+def _tag(finding: Finding) -> Optional[str]:
+    if finding.accepted:
+        return "skipped"
+    opened = "error" if finding.severity == "error" else "skipped"
+    return {"fail": "failure", "crash": "error", "skip": opened}.get(finding.status)
 
 
 def _case(suite: ET.Element, finding: Finding) -> None:
@@ -48,10 +59,11 @@ def _case(suite: ET.Element, finding: Finding) -> None:
             "time": _seconds(finding.duration_ms),
         },
     )
-    body = _clean("\n".join(plain(finding)))
-    if finding.status in TAGS:
-        verdict = ET.SubElement(case, TAGS[finding.status], {"message": _clean(finding.detail)})
-        if finding.status != "skip":
+    body, tag = _clean("\n".join(plain(finding))), _tag(finding)
+    if tag:
+        message = why_accepted(finding.accepted) if finding.accepted else finding.detail
+        verdict = ET.SubElement(case, tag, {"message": _clean(message)})
+        if tag != "skipped":
             verdict.set("type", finding.cause or finding.id)
         verdict.text = body
     elif finding.status == "warn":

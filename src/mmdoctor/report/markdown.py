@@ -5,23 +5,24 @@ from __future__ import annotations
 import re
 
 from mmdoctor.model import Report
-from mmdoctor.report.text import outline, tally
+from mmdoctor.report.text import beside, outline, state_of, tally, why_accepted
 from mmdoctor.report.text_annotations import answers, described
 from mmdoctor.report.text_explanation import FIXES
 
 
 def render(report: Report) -> str:
     """A heading, a table of what wants attention, the evidence of each in a fold."""
-    verdict = "healthy" if report.ok else "not healthy"
     lines = [
-        f"### mmdoctor check: {verdict}",
+        f"### mmdoctor check: {state_of(report)}",
         "",
         f"{tally(report.summary)}. {_code(report.target.prefix)}, {answers(report)}.",
     ]
     if report.annotations:
-        lines += ["", *(f"- {_cell(line)}" for line in described(report.annotations))]
+        lines += ["", *(f"- {cell(line)}" for line in described(report.annotations))]
     if report.facts.pretended:
         lines += ["", f"**Pretended** (not what this machine has): {', '.join(map(_code, report.facts.pretended))}."]
+    if beside(report):
+        lines += ["", *(f"- {cell(line)}" for line in beside(report))]
     attention = outline(report.findings)
     if attention:
         lines += ["", "| | check | what | fix |", "| --- | --- | --- | --- |"]
@@ -31,7 +32,13 @@ def render(report: Report) -> str:
             what += f" (caused by {', '.join(finding.caused_by)})"
         fix = FIXES[finding.fix.kind] + finding.fix.summary if finding.fix.summary else ""
         check = f"[{finding.id}]({finding.docs})" if "://" in finding.docs else finding.id
-        lines.append(f"| {finding.status} | {check} | {_cell(what)} | {_cell(fix)} |")
+        lines.append(f"| {finding.status} | {check} | {cell(what)} | {cell(fix)} |")
+    accepted = [(finding, finding.accepted) for finding in report.findings if finding.accepted]
+    if accepted:
+        lines += ["", "Accepted, and not counted:", "", "| | check | what | why |", "| --- | --- | --- | --- |"]
+    for finding, why in accepted:
+        what = f"{finding.title}: {finding.detail}"
+        lines.append(f"| {finding.status} | {finding.id} | {cell(what)} | {cell(why_accepted(why))} |")
     for _, finding in attention:
         if finding.evidence:
             fence = _fence("\n".join(finding.evidence))
@@ -40,13 +47,14 @@ def render(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """A text as one cell of a table, whatever it holds."""
     escaped = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
     return " ".join(escaped.split())
 
 
 def _code(text: str) -> str:
-    return f"`{text}`" if "`" not in text else _cell(text)
+    return f"`{text}`" if "`" not in text else cell(text)
 
 
 def _fence(text: str) -> str:

@@ -7,7 +7,9 @@ from typing import Optional, Union
 
 from mmdoctor.errors import UsageError
 from mmdoctor.lang import Language, translated
+from mmdoctor.marks import ago
 from mmdoctor.model import (
+    Accepted,
     Bench,
     Explanation,
     Facts,
@@ -33,13 +35,14 @@ from mmdoctor.report.text_why import write_why
 
 WIDTH = 100
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "crash": "bold red", "skip": "cyan"}
-ORDER = ("crash", "fail", "warn")
+ORDER = ("crash", "fail", "skip", "warn")
 WHAT_NEXT = "next: {command}    shows the repair and changes nothing"
-UNSEEN, PASSED, HEALTHY, SICK, CAUSED = "Not looked at", "Passed", "healthy", "not healthy", "caused by {ids}"
+UNSEEN, PASSED, CAUSED, UNCOUNTED = "Not looked at", "Passed", "caused by {ids}", "Accepted: these do not count"
+HEALTHY, SICK, EXCUSED = "healthy", "not healthy", "healthy but for what is accepted"
 CRASHED, FAILED, WARNING, WARNINGS = "{count} crashed", "{count} failed", "{count} warning", "{count} warnings"
-SKIPPED, WELL = "{count} skipped", "{count} passed"
-COUNTS = (CRASHED, FAILED, WARNING, WARNINGS, SKIPPED, WELL)
-LABELS = (WHAT_NEXT, UNSEEN, PASSED, HEALTHY, SICK, CAUSED, *COUNTS)
+SKIPPED, ACCEPTED, WELL = "{count} skipped", "{count} accepted", "{count} passed"
+COUNTS = (CRASHED, FAILED, WARNING, WARNINGS, SKIPPED, ACCEPTED, WELL)
+LABELS = (WHAT_NEXT, UNSEEN, PASSED, CAUSED, UNCOUNTED, HEALTHY, SICK, EXCUSED, *COUNTS)
 MMLAB = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv", "mmengine", "onedl-mmengine", "mmdet", "onedl-mmdetection")
 PACKAGES = ("torch", "torchvision", *MMLAB, "mmpose", "mmpretrain")
 BINARIES = ("numpy", "xtcocotools", "pycocotools", "opencv-python", "opencv-python-headless", "setuptools")
@@ -74,11 +77,13 @@ def render(value: Value, colour: bool = False, width: int = WIDTH) -> str:
 
 
 def outline(findings: Sequence[Finding]) -> tuple[tuple[int, Finding], ...]:
-    """The findings that want attention with their depth: crashes, failures, warnings, each above what it explains.
+    """The findings that want attention with their depth: crashes, failures, what had to be looked at and was not,
+    warnings, each above what it explains.
 
-    A finding with several causes stands under the first of them. Skipped and passed ones are left out.
+    A finding with several causes stands under the first of them. Accepted ones are left out.
     """
-    shown = sorted((f for f in findings if f.status in ORDER), key=lambda finding: ORDER.index(finding.status))
+    wanted = (f for f in findings if f.accepted is None and f.severity != "info")
+    shown = sorted(wanted, key=lambda finding: ORDER.index(finding.status))
     ids = {finding.id for finding in shown}
     below: dict[str, list[Finding]] = {}
     roots: list[Finding] = []
@@ -110,10 +115,39 @@ def plain(finding: Finding) -> list[str]:
     return [*lines, finding.docs]
 
 
+def state_of(report: Report) -> str:
+    """The verdict in words, in the report's language."""
+    word = SICK if not report.ok else EXCUSED if report.summary.accepted else HEALTHY
+    return translated(word, report.lang)
+
+
+def why_accepted(accepted: Accepted) -> str:
+    """`waived until 2026-12-31: the reason`, or that it is known."""
+    return (
+        f"waived until {accepted.until}: {accepted.reason}" if accepted.by == "waiver" else f"known: {accepted.reason}"
+    )
+
+
+def beside(report: Report) -> list[str]:
+    """What is said of baseline and waivers beside the findings, a line each."""
+    lines = []
+    if report.baseline:
+        gone = ", ".join(f"{one.id} ({one.cause})" if one.cause else one.id for one in report.baseline.gone)
+        lines.append(
+            f"baseline: {report.baseline.known} known, {len(report.baseline.gone)} gone" + (gone and f": {gone}")
+        )
+    return [*lines, *(f"this waiver is of no use: {text}" for text in report.unused_waivers)]
+
+
 def tally(summary: Summary, lang: Language = "en") -> str:
     """`2 failed, 1 warning, 40 passed`; what is zero is not said, except passed."""
-    warned = WARNING if summary.warn == 1 else WARNINGS
-    counts = ((summary.crash, CRASHED), (summary.fail, FAILED), (summary.warn, warned), (summary.skip, SKIPPED))
+    counts = (
+        (summary.crash, CRASHED),
+        (summary.fail, FAILED),
+        (summary.warn, WARNING if summary.warn == 1 else WARNINGS),
+        (summary.skip, SKIPPED),
+        (summary.accepted, ACCEPTED),
+    )
     said = [(count, label) for count, label in counts if count]
     return ", ".join(translated(label, lang).format(count=count) for count, label in (*said, (summary.ok, WELL)))
 
@@ -127,14 +161,24 @@ def _report(page: Page, report: Report) -> None:
     for depth, finding in attention:
         _finding(page, finding, depth, lang)
     for status, label in (("skip", UNSEEN), ("ok", PASSED)):
-        some = [finding for finding in report.findings if finding.status == status]
+        some = [finding for finding in report.findings if finding.status == status and finding.severity == "info"]
         if some:
             page.heading(translated(label, lang))
             for finding in some:
                 page.line((f"{status:<5}", STYLES[status]), f" {finding.id}  {finding.title}: {finding.detail}")
+    accepted = [(finding, finding.accepted) for finding in report.findings if finding.accepted]
+    if accepted:
+        page.heading(translated(UNCOUNTED, lang))
+    for finding, why in accepted:
+        page.line((f"{finding.status:<5}", STYLES[finding.status]), f" {finding.id}  {finding.title}: {finding.detail}")
+        page.prose(why_accepted(why), 6)
     page.line()
-    word, colour = (HEALTHY, "bold green") if report.ok else (SICK, "bold red")
-    page.line((translated(word, lang), colour), f": {tally(report.summary, lang)} in {report.duration_ms / 1000:.1f} s")
+    for line in beside(report):
+        page.prose(line)
+    counted = f": {tally(report.summary, lang)} in {report.duration_ms / 1000:.1f} s"
+    page.line((state_of(report), "bold green" if report.ok else "bold red"), counted)
+    if report.cached:
+        page.line(f"found {ago(report.cached.age_seconds)} ago: nothing that decides it has changed since (--cached)")
     if any(finding.fix.kind in ("auto", "confirm") for _, finding in attention):
         command = f"mmdoctor fix --env {quote(report.target.prefix)}"
         page.line(translated(WHAT_NEXT, lang).format(command=command))

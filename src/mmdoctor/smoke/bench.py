@@ -19,6 +19,7 @@ from mmdoctor import system
 from mmdoctor.errors import UsageError
 from mmdoctor.model import Bench, Keypoints, Latency, Memory, OpCheck, Value, Weights
 from mmdoctor.system import Completed
+from mmdoctor.work import Background
 
 HERE = Path(__file__).parent
 MARK = "mmdoctor-smoke: "  # as in inside_smoke.py
@@ -155,10 +156,7 @@ def run_bench(
     }
     if together and os.name == "posix":
         with NamedTemporaryFile(prefix="mmdoctor-turn-") as turn:
-            asked = [
-                system.Background(_ask, python, _request(device, job, turn.name), deadline, env)
-                for job in jobs.values()
-            ]
+            asked = [Background(_ask, python, _request(device, job, turn.name), deadline, env) for job in jobs.values()]
             answers = [answer.result() for answer in asked]
     else:
         answers = [_ask(python, _request(device, job), deadline, env) for job in jobs.values()]

@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -85,18 +84,6 @@ class Proof(Value, frozen=True, kw_only=True):
     proven: Optional[Proven] = None
     built: str = ""
     origin: str = ""
-
-
-def cache_folder() -> Path:
-    """`$MMDOCTOR_CACHE`, else the platform's cache folder for mmdoctor."""
-    chosen = os.environ.get("MMDOCTOR_CACHE")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "mmdoctor"
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "mmdoctor" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmdoctor"
 
 
 def sha256_of(path: Path) -> str:

@@ -13,6 +13,7 @@ from mmdoctor.errors import ApplyError
 from mmdoctor.model import Build, Host
 from mmdoctor.wheels.log import failed, starved
 from mmdoctor.wheels.pace import Pace
+from mmdoctor.work import KILL
 
 if TYPE_CHECKING:
     from mmdoctor.apply.stages import Listener
@@ -61,7 +62,7 @@ def compile_wheel(
         wheels = sorted(out.glob("*.whl"))
         if done.ok and wheels:
             return wheels[0]
-        hungry = starved(done.stdout) or done.returncode == -system.KILL
+        hungry = starved(done.stdout) or done.returncode == -KILL
         if not hungry or THRIFTY in environment:
             break
         count = max(1, count // 2)
