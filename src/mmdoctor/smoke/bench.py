@@ -24,6 +24,9 @@ from mmdoctor.work import Background
 HERE = Path(__file__).parent
 MARK = "mmdoctor-smoke: "  # as in inside_smoke.py
 MODELS = ("coco", "ap10k")
+# OpenMP's threads spin while they wait, and so take the cores from the other model and from whatever else runs: on two
+# cores under a load of 12 there was no inference in 250 s, and with this one in 0.4 to 2 s.
+PATIENT = {"OMP_WAIT_POLICY": "passive"}
 OPS_DEADLINE = 120.0  # seconds; importing torch and mmcv.ops takes 2 s warm, 40 s from a cold network disk
 
 # OpenMMLab publishes `NAME-<sha256, 8 digits>.pth` and `NAME-<sha256>_<date>.pth` (tools/misc/publish_model.py).
@@ -131,8 +134,9 @@ def run_bench(
     """Run each of `models` (or the one of `config`) in a process of its own by the interpreter `python`.
 
     `deadline` is in seconds and for each model. `runs` is how many inferences are timed. The processes run one after
-    the other; `together` they import side by side and take turns from there on. Whatever happens inside is a Bench,
-    with `ok` False and a `reason`; UsageError is raised for a wrong argument or an unusable file of the user's.
+    the other; `together`, for a verdict and not for its times, they import side by side and take turns from there on.
+    Whatever happens inside is a Bench, with `ok` False and a `reason`; UsageError is raised for a wrong argument or an
+    unusable file of the user's.
     """
     weights = check_input(
         models=models,
@@ -156,7 +160,9 @@ def run_bench(
     }
     if together and os.name == "posix":
         with NamedTemporaryFile(prefix="mmdoctor-turn-") as turn:
-            asked = [Background(_ask, python, _request(device, job, turn.name), deadline, env) for job in jobs.values()]
+            patient = {**PATIENT, **(os.environ if env is None else env)}
+            turns = (_request(device, job, turn.name) for job in jobs.values())
+            asked = [Background(_ask, python, request, deadline, patient) for request in turns]
             answers = [answer.result() for answer in asked]
     else:
         answers = [_ask(python, _request(device, job), deadline, env) for job in jobs.values()]
