@@ -40,7 +40,8 @@ from mmdoctor.model import (
 )
 from mmdoctor.plan import UNDER_CONSTRAINTS, UV, plan
 from mmdoctor.probes.indexes import IndexConfig
-from mmdoctor.probes.target import interpreter_of, probe_target
+from mmdoctor.probes.question import interpreter_of
+from mmdoctor.probes.target import probe_target
 from mmdoctor.resolve import resolve
 from mmdoctor.rest import KNOWN_REQUIRES
 from mmdoctor.system import NOT_STARTED, Completed, uv_program

@@ -14,13 +14,14 @@ import mmdoctor
 
 ROOT = Path(mmdoctor.__file__).parent
 VALUES = {"model", "errors"}
-CORE = {*VALUES, "matrix_model", "rules"}
+CORE = {*VALUES, "matrix_model", "rules", "stack"}
 # A module or package, and the ones of ours that it may import, besides what it holds itself.
 MAY_IMPORT = {
     "errors": set(),
     "model": set(),
     "matrix_model": {"model"},
-    "rules": {"model", "matrix_model"},
+    "rules": {"model", "matrix_model", "stack"},
+    "stack": set(),
     "checks": CORE,
     "unlock": set(),
     "candidates": {*CORE, "builds", "unlock"},
@@ -46,11 +47,13 @@ MAY_IMPORT = {
     "refresh.compare": {*CORE, "matrix_lint", "refresh.listing", "refresh.remote"},
     "texts": set(),
     "system": {*VALUES, "work"},
+    "ahead": {"apply.places", "probes.question", "system"},
+    "probes.question": {"stack"},
     "work": set(),
     "folders": {"marks"},
     "marks": {"__init__"},
     "answers": {"marks", "folders"},
-    "verdicts": {*VALUES, "marks"},
+    "verdicts": {*VALUES, "marks", "stack"},
     "waivers": {*VALUES, "checks"},
     "verify.claims": CORE,
     "verify.combination": {*CORE, "candidates", "resolve"},

@@ -72,7 +72,12 @@ def _run(arguments: list[str]) -> int:
         from mmdoctor.answers import answer
 
         said = answer(arguments, os.environ)
-        return _asked(arguments) if said is None else said
+        if said is not None:
+            return said
+        from mmdoctor.ahead import begun
+
+        with begun(arguments):
+            return _asked(arguments)
     except KeyboardInterrupt:
         print("mmdoctor: interrupted", file=sys.stderr)  # noqa: T201
         return INTERRUPTED

@@ -13,19 +13,6 @@ from typing import Any, Literal, Optional, Union
 from msgspec import UNSET, Struct, UnsetType, field
 
 SCHEMA_VERSION = "1"
-# The import names of the stack.
-STACK_MODULES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "cv2",
-    "mmcv",
-    "mmengine",
-    "mmdet",
-    "mmpose",
-    "xtcocotools",
-    "pycocotools",
-)
 
 
 class Value(Struct, frozen=True, kw_only=True):

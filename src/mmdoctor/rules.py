@@ -26,7 +26,8 @@ from mmdoctor.matrix_model import (
     ToolRow,
     TorchRow,
 )
-from mmdoctor.model import STACK_MODULES, Distribution, Extension, Facts, GpuDevice, Host, PipWheel, Stack, Target, Tool
+from mmdoctor.model import Distribution, Extension, Facts, GpuDevice, Host, PipWheel, Stack, Target, Tool
+from mmdoctor.stack import STACK_MODULES
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 MMCV_NAMES = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv")

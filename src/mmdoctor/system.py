@@ -13,20 +13,24 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
-from mmdoctor.model import Value
 from mmdoctor.work import KILL, this_work
 
 NOT_STARTED = 127
 GRACE_SECONDS = 2.0
 
 
-class Completed(Value, frozen=True, kw_only=True):
+PIPE_BYTES = 60_000  # a pipe holds 64 KB (pipe(7)); a page less where it is not empty
+# What was started ahead of being asked for, by its words.
+_BEGUN: dict[tuple[tuple[str, ...], str], subprocess.Popen[str]] = {}
+
+
+class Completed(NamedTuple):
     """How a command ended. `returncode` is negative for a signal, `NOT_STARTED` when the program could not be run."""
 
     returncode: int
@@ -182,13 +186,14 @@ def run(
     start = time.perf_counter()
     if merge or on_line is not None or on_start is not None:
         return _run_merged(argv, deadline, env, cwd, text, on_line, on_start, start)
+    begun = _BEGUN.pop((tuple(argv), text), None) if env is None and cwd is None else None
     try:
-        process = _start(argv, env, cwd, subprocess.PIPE)
+        process = this_work().start(lambda: begun) if begun else _start(argv, env, cwd, subprocess.PIPE)
     except OSError as error:
         return _not_started(error, start)
     timed_out = False
     try:
-        stdout, stderr = process.communicate(text, timeout=deadline)
+        stdout, stderr = process.communicate(None if begun else text, timeout=deadline)
     except subprocess.TimeoutExpired:
         timed_out = True
         _end(process)
@@ -203,6 +208,27 @@ def run(
         timed_out=timed_out,
         duration_ms=(time.perf_counter() - start) * 1000,
     )
+
+
+@contextmanager
+def beginning(argv: Sequence[str], text: str) -> Iterator[None]:
+    """Start a command that `run` is going to be asked for with just these words, and what it takes up then; meanwhile
+    other things can be loaded. Nothing is started that cannot be, or whose `text` a pipe does not take at once; one
+    that nobody asked for is ended."""
+    key = (tuple(argv), text)
+    if len(text.encode()) < PIPE_BYTES:
+        with suppress(OSError):
+            process = _BEGUN[key] = _start(argv, None, None, subprocess.PIPE)
+            stdin, process.stdin = process.stdin, None
+            if stdin is not None:
+                with stdin:
+                    stdin.write(text)
+    try:
+        yield
+    finally:
+        left = _BEGUN.pop(key, None)
+        if left is not None:
+            _end(left)
 
 
 def _run_merged(

@@ -16,7 +16,8 @@ import msgspec
 from msgspec.structs import replace
 
 from mmdoctor.marks import ago, changed_since, forget, marks, read, subject, watch, write
-from mmdoctor.model import STACK_MODULES, Cached, Report, Value
+from mmdoctor.model import Cached, Report, Value
+from mmdoctor.stack import STACK_MODULES
 
 # A deeper look answers what a less deep one would, not the other way round.
 DEPTHS = ("quick", "full", "deep")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mmdoctor.apply.clone import clone
-from mmdoctor.system import Child, cache_folder, uv_program
+from mmdoctor.folders import cache_folder
+from mmdoctor.system import Child, uv_program
 from tests.real.conftest import Doctor, run, uv
 
 # Nothing of the user's own settings: what is installed comes from the folder or not at all.

@@ -23,7 +23,7 @@ from mmdoctor.apply.failure import failure
 from mmdoctor.errors import ApplyError
 from mmdoctor.model import Build, Plan, Target
 from mmdoctor.probes.indexes import open_url, redact
-from mmdoctor.probes.target import interpreter_of
+from mmdoctor.probes.question import interpreter_of
 from mmdoctor.rest import (
     CHUMPY,
     KNOWN_REQUIRES,

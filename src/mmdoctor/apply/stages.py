@@ -21,7 +21,8 @@ from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Build, Facts, Stage, Step, Value
 from mmdoctor.probes.imports import probe_imports, steps_for
 from mmdoctor.probes.indexes import IndexConfig
-from mmdoctor.probes.target import interpreter_of, probe_target
+from mmdoctor.probes.question import interpreter_of
+from mmdoctor.probes.target import probe_target
 from mmdoctor.rest import uv_of
 from mmdoctor.wheels.making import make_wheel
 

@@ -8,7 +8,8 @@ from typing import Optional, Union
 from mmdoctor import rules
 from mmdoctor.checks.base import AUTO, Check, Verdict, fail, manual, ok, skip, warn
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import STACK_MODULES, Breakage, Facts, ImportResult, Unknown
+from mmdoctor.model import Breakage, Facts, ImportResult, Unknown
+from mmdoctor.stack import STACK_MODULES
 
 
 def look_was_finished(facts: Facts, matrix: Matrix) -> Optional[Verdict]:

@@ -12,21 +12,13 @@ import msgspec
 
 from mmdoctor import system
 from mmdoctor.errors import UsageError
-from mmdoctor.model import STACK_MODULES, Target, TorchBuild
-from mmdoctor.probes import broken
+from mmdoctor.model import Target, TorchBuild
+from mmdoctor.probes import broken, question
+from mmdoctor.probes.question import interpreter_of
 
-SCRIPT = Path(__file__).with_name("inside_target.py")
 DEADLINE_SECONDS = 20.0
 # By how many of the stack's wheels there are for them: mmcv's stop at 3.11 beside torch 2.1, xtcocotools' too.
 PREFERRED_PYTHONS = ("3.11", "3.10", "3.9", "3.12", "3.8", "3.13")
-
-
-def interpreter_of(env: Path) -> Path:
-    """The path of the interpreter inside a venv or conda prefix; it need not exist."""
-    candidates = (env / "bin" / "python", env / "Scripts" / "python.exe", env / "python.exe")
-    # lexists, since Path.exists() raises where the base interpreter's folder may not be searched
-    there = next((path for path in candidates if os.path.lexists(path)), None)
-    return there or (candidates[0] if os.name == "posix" else candidates[1])
 
 
 def probe_target(requested: Path, *, is_env: bool, quick: bool = False, deadline: float = DEADLINE_SECONDS) -> Target:
@@ -43,9 +35,8 @@ def probe_target(requested: Path, *, is_env: bool, quick: bool = False, deadline
             return Target(requested=name, state="absent", problem="there is nothing at this path yet")
         problem, breakage = broken.lost(python, requested)
         return Target(requested=name, state="broken", problem=problem, breakage=breakage)
-    request = json.dumps({"quick": quick, "stack": STACK_MODULES})
-    script = SCRIPT.read_text(encoding="utf-8")
-    done = system.run([str(python), "-", request], deadline=deadline, text=script)
+    argv, script = question.asked(python, quick=quick)
+    done = system.run(argv, deadline=deadline, text=script)
     answer = _last_json(done.stdout) if done.ok else None
     if answer is None:
         prefix = requested if is_env else python.parent.parent

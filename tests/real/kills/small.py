@@ -20,7 +20,8 @@ from mmdoctor.model import Change, Cost, Plan, Stage, Step
 from mmdoctor.plan import bound_to
 from mmdoctor.probes.collect import collect
 from mmdoctor.probes.indexes import user_config
-from mmdoctor.probes.target import interpreter_of, probe_target
+from mmdoctor.probes.question import interpreter_of
+from mmdoctor.probes.target import probe_target
 from mmdoctor.report.progress import listener
 
 OLD = {"colorama": "0.4.5", "six": "1.16.0", "pygments": "2.17.2"}
