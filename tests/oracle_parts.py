@@ -237,10 +237,10 @@ class Parts(Question):
         return all(here) and self.minor in wheel.python.get(row.version, row.wheel_python)
 
     def _archs(self, name: str) -> str:
-        if name == "cpu" or not self.gpus:
+        told = self.facts.environment
+        if name == "cpu" or (not self.gpus and told.get("FORCE_CUDA") != "1"):
             return ""
-        present = ";".join(sorted(set(self.gpus), key=numbers))
-        return self.facts.environment.get("TORCH_CUDA_ARCH_LIST", present)
+        return told.get("TORCH_CUDA_ARCH_LIST") or ";".join(sorted(set(self.gpus), key=numbers))
 
     def _compiles(self, torch: TorchPart, row: Any) -> bool:
         gcc, nvcc = self.tool("gcc"), self.tool("nvcc")
@@ -253,7 +253,8 @@ class Parts(Question):
         oldest = next((one.gcc for one in self.matrix.standards if one.cxx_std == torch.row.cxx_std), None)
         if gcc and oldest and sort_key(gcc) < sort_key(oldest):
             return False
-        if torch.variant == "cpu" or not self.gpus:
+        wants = [arch.split("+")[0] for arch in self._archs(torch.variant).split(";") if arch]
+        if not wants:
             return True
         chain, wanted = self.facts.toolchain, str(cuda(torch.variant))
         if nvcc is None and (chain.nvcc is not None or not chain.looked):  # nobody looked at it
@@ -261,12 +262,12 @@ class Parts(Question):
         place = (wanted, self.host.os, self.host.machine)
         brought = [row.cuda for row in self.matrix.cuda_wheels if (row.cuda, row.os, row.machine) == place]
         own = [nvcc] if nvcc is not None and (chain.cuda_headers or brought) else []
-        return any(self._nvcc_serves(one, wanted, gcc) for one in (*own, *brought))
+        return any(self._nvcc_serves(one, wanted, gcc, wants) for one in (*own, *brought))
 
-    def _nvcc_serves(self, nvcc: str, wanted: str, gcc: Optional[str]) -> bool:
+    def _nvcc_serves(self, nvcc: str, wanted: str, gcc: Optional[str], wants: list[str]) -> bool:
         if numbers(nvcc)[0] != numbers(wanted)[0]:
             return False
-        if any((knows := self._oldest_cuda(gpu)) is not None and numbers(nvcc) < knows for gpu in self.gpus):
+        if any((knows := self._oldest_cuda(gpu)) is not None and numbers(nvcc) < knows for gpu in wants):
             return False
         refused = next((c.gcc_below for c in self.matrix.compilers if series(nvcc) in c.cuda), None)
         return not (refused and gcc and sort_key(gcc) >= sort_key(refused))

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import venv
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -70,7 +71,7 @@ def test_nothing_in_the_way(machine: Machine, matrix: Matrix, folder: Path) -> N
     facts = seen(machine, env)
     small = replace(planned(facts, matrix), cost=Cost(download_bytes=0, build_minutes=0.0), stages=())
     refuse_early(small, facts, Places(env))
-    found = preflight(small, facts, ready(env), folder / "cache")
+    found = preflight(small, facts, ready(env), folder / "cache", folder / "wheels")
     assert found.linkable
     assert found.users == ()
 
@@ -80,16 +81,31 @@ def test_a_full_disk_names_the_room_that_is_needed(machine: Machine, matrix: Mat
     facts = seen(machine, env)
     huge = replace(planned(facts, matrix), cost=Cost(download_bytes=10**15, build_minutes=0.0))
     with pytest.raises(RefusedError, match="GB free") as refused:
-        preflight(huge, facts, ready(env), folder / "cache")
+        preflight(huge, facts, ready(env), folder / "cache", folder / "wheels")
     assert "uv's cache" in refused.value.what
     assert "UV_CACHE_DIR" in str(refused.value.hint)
+
+
+def test_a_wheel_cache_that_takes_no_wheel_stops_a_compile_alone(
+    machine: Machine, matrix: Matrix, folder: Path
+) -> None:
+    env, file = an_env(folder), folder / "wheels"
+    file.touch()
+    facts = seen(machine, env)
+    for minutes, told in ((0.0, ""), (6.5, "wheels is no folder")):
+        made = replace(planned(facts, matrix), cost=Cost(download_bytes=0, build_minutes=minutes), stages=())
+        with pytest.raises(RefusedError, match=told) if told else nullcontext():
+            preflight(made, facts, ready(env), folder / "cache", file)
 
 
 def test_little_memory_is_warned_of(machine: Machine, matrix: Matrix, folder: Path) -> None:
     env = an_env(folder)
     facts = on_host(seen(machine, env), memory_available_bytes=300_000_000)
     made = replace(planned(facts, matrix), cost=Cost(download_bytes=0, build_minutes=0.0))
-    assert any("memory" in warning for warning in preflight(made, facts, ready(env), folder / "cache").warnings)
+    assert any(
+        "memory" in warning
+        for warning in preflight(made, facts, ready(env), folder / "cache", folder / "wheels").warnings
+    )
 
 
 def test_the_systems_own_python_is_refused(machine: Machine, matrix: Matrix, folder: Path) -> None:
@@ -129,7 +145,7 @@ places = Places(folder / "home" / "env")
 try:
     refuse_early(plan, facts, places)
     places.state.mkdir(exist_ok=True)
-    preflight(plan, facts, places, folder / "home" / "cache")
+    preflight(plan, facts, places, folder / "home" / "cache", folder / "home" / "wheels")
 except RefusedError as error:
     print(error.what, "|", error.hint)
 """

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import http.server
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from mmdoctor.builds import nvcc_wheels
 from mmdoctor.emit import EMITTERS
 from mmdoctor.emit.commands import SHELL_NAMES, building, helpers, line
 from mmdoctor.errors import UsageError
@@ -178,6 +180,28 @@ def test_the_source_is_fetched_by_hash_and_changed(sdist: Path, tmp_path: Path) 
         other = replace(fixup, replace={"-std=c++99": ""})
         assert "a fix-up does not fit setup.py" in run_building(tmp_path, index, digest, other).stderr
         server.shutdown()
+
+
+def test_a_script_brings_nvcc_along(machine: Machine, matrix: Matrix, tmp_path: Path) -> None:
+    """CUDA ops where no nvcc is: its wheels beside the source, joined with what torch's own wheels brought."""
+    facts = pretend(machine("healthy-cpu"), ("python=3.11", "gpu=9.0", "driver=580.65.06", "nvcc=none", "gcc=12.2.0"))
+    script = EMITTERS["script"](planned(new_environment(facts), matrix, pins={"torch": "2.14.1"}))
+    wheels = shlex.join(nvcc_wheels(matrix.cuda_wheels[0]))
+    at = script.splitlines().index(f'"$python" -m pip install -q --no-deps --target "$work/cuda" {wheels}')
+    joining = script.splitlines()[at + 1 : at + 3]
+    assert 'CUDA_HOME="$work/cuda/nvidia/cu13" MMCV_WITH_OPS=1' in script
+
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    [packages] = (tmp_path / "env").glob("lib/python3*/site-packages")
+    home, brought = tmp_path / "cuda" / "nvidia" / "cu13", packages / "nvidia" / "cu13"
+    theirs = (brought / "include" / "cublas.h", brought / "lib" / "a")
+    for file in (home / "bin" / "nvcc", home / "include" / "crt.h", *theirs):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    shell("\n".join(["set -eu", f'work="{tmp_path}"', f'python="{tmp_path}/env/bin/python"', *joining]))
+    held = {str(path.relative_to(home)) for path in home.rglob("*")}
+    assert held >= {"bin/nvcc", "include/crt.h", "include/cublas.h", "lib/a", "lib64", "lib/libcudart.so"}
+    assert (home / "lib64" / "a").exists()
 
 
 def run_building(tmp_path: Path, index: str, digest: str, fixup: Fixup) -> subprocess.CompletedProcess[str]:

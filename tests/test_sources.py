@@ -126,6 +126,17 @@ def test_the_cache_before_the_users_places(matrix: Matrix) -> None:
         assert world.why("wheel:cache") == f"cache: {why}"
 
 
+def test_what_was_proven_here_before_the_publishers_wheel(matrix: Matrix) -> None:
+    """Unless that is better documented: nothing was measured with this mmpose beside this torch."""
+    cached = CachedWheel(name="mmcv", version="2.1.0", python_tag="cp311", torch="2.1.2+cu121", numpy=None, path="/c")
+    for mmpose, kind in (("1.3.2", "cached"), ("1.3.1", "wheel")):
+        pins = {"torch": "2.1.2", "mmcv": "2.1.0", "mmpose": mmpose}
+        request = Request(recipe=load_recipe("rtmpose"), torch_variants=("cu121",), pins=pins)
+        stack = resolve(new(wheels=(cached,)), matrix, request).stack
+        assert stack is not None
+        assert (stack.mmcv.artefact.kind, stack.evidence == "documented") == (kind, kind == "wheel")
+
+
 @pytest.mark.parametrize(
     ("offered", "why"),
     [

@@ -22,7 +22,7 @@ from mmdoctor.apply.processes import started
 from mmdoctor.builds import CudaTools, Fault, build_for, compiler_fault, cuda_tools, missing_tools
 from mmdoctor.errors import ApplyError, RefusedError, TryAgainError, UsageError
 from mmdoctor.matrix_model import Matrix
-from mmdoctor.model import Build, Gpu, GpuDevice, Host, Plan, Stage, Step, Tool, Toolchain, TorchBuild, Unknown
+from mmdoctor.model import Build, Gpu, GpuDevice, Host, Nvcc, Plan, Stage, Step, Tool, Toolchain, TorchBuild, Unknown
 from mmdoctor.report.progress import Log
 from mmdoctor.wheels import inside_compiler
 from mmdoctor.wheels.asking import archs_of, build_asked
@@ -148,27 +148,27 @@ def test_the_key_knows_nvcc_and_not_the_users_environment(machine: Machine, monk
 
 def test_a_build_as_asked(matrix: Matrix, machine: Machine) -> None:
     facts = machine("healthy-cpu")
-    build = build_asked(matrix, facts, "mmcv", "2.1.0", "9.0,12.0+PTX", {})
+    build = build_asked(matrix, facts, "mmcv", "2.1.0", "9.0,12.0+PTX")
     assert (build.env["FORCE_CUDA"], build.env["TORCH_CUDA_ARCH_LIST"]) == ("1", "9.0;12.0+PTX")
     assert build.sdist_sha256 is not None
-    assert "FORCE_CUDA" not in build_asked(matrix, facts, "mmcv", "2.1.0", None, {}).env
+    assert "FORCE_CUDA" not in build_asked(matrix, facts, "mmcv", "2.1.0", None).env
     with pytest.raises(UsageError, match="is not among what is compiled: mmcv"):
-        build_asked(matrix, facts, "torch", "2.1.2", None, {})
+        build_asked(matrix, facts, "torch", "2.1.2", None)
     with pytest.raises(UsageError, match=r"does not know mmcv 9\.0"):
-        build_asked(matrix, facts, "mmcv", "9.0", None, {})
+        build_asked(matrix, facts, "mmcv", "9.0", None)
     with pytest.raises(UsageError, match="'9' is no compute capability"):
-        build_asked(matrix, facts, "mmcv", "2.1.0", "9", {})
+        build_asked(matrix, facts, "mmcv", "2.1.0", "9")
     with pytest.raises(UsageError, match="has no CUDA ops"):
-        build_asked(matrix, facts, "xtcocotools", "1.14.3", "9.0", {})
+        build_asked(matrix, facts, "xtcocotools", "1.14.3", "9.0")
     bare = packages(facts, {"numpy": None})
     with pytest.raises(RefusedError, match="compiled against the NumPy that will run"):
-        build_asked(matrix, bare, "xtcocotools", "1.14.3", None, {})
+        build_asked(matrix, bare, "xtcocotools", "1.14.3", None)
     without = replace(facts, target=replace(facts.target, torch=None))
     with pytest.raises(RefusedError, match="compiled against the torch that will run"):
-        build_asked(matrix, without, "mmcv", "2.1.0", None, {})
+        build_asked(matrix, without, "mmcv", "2.1.0", None)
     newer = replace(facts, target=replace(facts.target, torch=TorchBuild(version="2.6.0+cpu", cuda=None)))
     with pytest.raises(RefusedError, match=r"compiles against torch >=1\.8,<2\.2"):
-        build_asked(matrix, newer, "mmcv", "2.0.1", None, {})
+        build_asked(matrix, newer, "mmcv", "2.0.1", None)
 
 
 def test_archs_come_from_the_gpus_the_list_or_force(matrix: Matrix, machine: Machine) -> None:
@@ -176,14 +176,17 @@ def test_archs_come_from_the_gpus_the_list_or_force(matrix: Matrix, machine: Mac
     facts = replace(
         facts, target=replace(facts.target, torch=TorchBuild(version="2.6.0+cu124", cuda="12.4")), environment={}
     )
-    assert archs_of(matrix, facts, None, {}) == ""
-    assert archs_of(matrix, facts, None, {"TORCH_CUDA_ARCH_LIST": "8.6"}) == ""
-    assert archs_of(matrix, facts, None, {"FORCE_CUDA": "1", "TORCH_CUDA_ARCH_LIST": "8.6"}) == "8.6"
+
+    def told(**environment: str) -> str:
+        return archs_of(matrix, replace(facts, environment=environment), None)
+
+    assert told() == told(TORCH_CUDA_ARCH_LIST="8.6") == ""
+    assert told(FORCE_CUDA="1", TORCH_CUDA_ARCH_LIST="8.0 8.6+PTX") == "8.0;8.6+PTX"
     with pytest.raises(UsageError, match="no GPU is here"):
-        archs_of(matrix, facts, None, {"FORCE_CUDA": "1"})
+        told(FORCE_CUDA="1")
     gpu = Gpu(driver="570.1", source="nvml", cuda_ceiling="12.8", devices=(H200,), reason=None)
-    assert archs_of(matrix, replace(facts, gpu=gpu), None, {}) == "9.0"
-    assert archs_of(matrix, replace(facts, gpu=gpu), "7.5, 8.6", {}) == "7.5;8.6"
+    assert archs_of(matrix, replace(facts, gpu=gpu), None) == "9.0"
+    assert archs_of(matrix, replace(facts, gpu=gpu), "7.5, 8.6") == "7.5;8.6"
 
 
 def test_a_build_for_this_machine(matrix: Matrix, host: Host) -> None:
@@ -461,7 +464,8 @@ def test_a_header_that_does_not_compile_alone_is_left_out(tmp_path: Path) -> Non
 def test_what_a_build_needs_beside_its_source_is_fetched_with_the_rest() -> None:
     plan = msgspec.json.decode((DATA / "plans" / "new-python313.json").read_bytes(), type=Plan)
     [build, *_] = (step.build for stage in plan.stages for step in stage.steps if step.build)
-    step = Step(argv=("uv", "pip", "install", "{wheel}"), why="", build=replace(build, tools=("nvidia-nvvm==13.0.*",)))
+    nvcc = Nvcc(wheels=("nvidia-nvvm==13.0.*",), home="nvidia/cu13", links={})
+    step = Step(argv=("uv", "pip", "install", "{wheel}"), why="", build=replace(build, nvcc=nvcc))
     asked = asked_of(replace(plan, stages=(Stage(id="mmcv", title="mmcv", steps=(step,)),)))
     assert asked.requirements == ("nvidia-nvvm==13.0.*",)
     assert [one.package for one in asked.builds] == [build.package]

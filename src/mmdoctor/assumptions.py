@@ -47,8 +47,13 @@ def _about_indexes(world: Situation, best: Solution) -> Iterator[str]:
 
 
 def _about_no_gpu(world: Situation, best: Solution) -> Iterator[str]:
-    """Why a CUDA build is fetched all the same."""
-    if best.stack.torch.variant == "cpu" or best.torch.keep_torch:
+    """What FORCE_CUDA=1 does not do here, and why a CUDA build is fetched all the same."""
+    variant, mmcv = best.stack.torch.variant, best.stack.mmcv.artefact.kind
+    forced = world.facts.environment.get("FORCE_CUDA") == "1" and mmcv in ("build", "cached")
+    if forced and not rules.cuda_archs(world.facts, variant):
+        name = "--torch-variant cu…" if variant == "cpu" else "TORCH_CUDA_ARCH_LIST, such as 8.6"
+        yield f"FORCE_CUDA=1 and no GPU is here: mmcv's ops are for the CPU alone unless {name} says for what"
+    if variant == "cpu" or best.torch.keep_torch:
         return
     asked = world.index("torch")
     silent = asked is not None and asked.reachable is False

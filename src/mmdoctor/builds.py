@@ -138,10 +138,10 @@ def toolchain_for(matrix: Matrix, facts: Facts, torch: TorchRow, variant: str) -
     `nvcc 13.0 from wheels`."""
     chain, host = facts.toolchain, facts.host
     gcc = rules.seen_version(chain.gcc)
-    cuda = rules.cuda_of(variant) if rules.cuda_archs(facts, variant) else None
+    capabilities = rules.capabilities(rules.cuda_archs(facts, variant))
+    cuda = rules.cuda_of(variant) if capabilities else None
     needed, limit = [], None
     if cuda is not None:
-        capabilities = tuple(device.compute_capability for device in facts.gpu.devices)
         tools = cuda_tools(matrix, host, chain, cuda, capabilities)
         nvcc = tools.nvcc if isinstance(tools, CudaTools) else None
         brought = isinstance(tools, CudaTools) and tools.wheels is not None and tools.own is None

@@ -1043,9 +1043,18 @@ class Fixup(Value, frozen=True, kw_only=True):
     reason: str
 
 
+class Nvcc(Value, frozen=True, kw_only=True):
+    """nvcc as wheels (requirements), installed beside a build's source: their folder `home`, with what the one of the
+    same name has that torch's own wheels brought and with `links` (name → what it stands for), is the CUDA_HOME."""
+
+    wheels: tuple[str, ...]
+    home: str
+    links: dict[str, str]
+
+
 class Build(Value, frozen=True, kw_only=True):
-    """A wheel to compile for the target: without isolation, never from pip's own cache, with these fix-ups. `tools`
-    are installed beside its source (nvcc as wheels)."""
+    """A wheel to compile for the target: without isolation, never from pip's own cache, with these fix-ups; CUDA ops
+    with the machine's own nvcc unless `nvcc` is brought along."""
 
     package: str
     version: str
@@ -1053,7 +1062,7 @@ class Build(Value, frozen=True, kw_only=True):
     minutes: float
     fixups: tuple[Fixup, ...]
     env: dict[str, str]
-    tools: tuple[str, ...] = ()
+    nvcc: Optional[Nvcc] = None
 
 
 class Step(Value, frozen=True, kw_only=True):

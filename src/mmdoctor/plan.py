@@ -21,6 +21,7 @@ from mmdoctor.model import (
     Build,
     Change,
     Facts,
+    Nvcc,
     Plan,
     Request,
     Resolution,
@@ -252,21 +253,22 @@ def _mmcv(facts: Facts, matrix: Matrix, stack: Stack, changed: set[str]) -> Opti
     build = build_for(
         matrix, facts.host, mmcv.name, mmcv.version, python=stack.python, torch=stack.torch.version, archs=archs
     )
-    build = msgspec.structs.replace(build, tools=_nvcc(facts, matrix, stack, archs))
+    build = msgspec.structs.replace(build, nvcc=_nvcc(facts, matrix, stack, archs))
     title = f"{mmcv.name} {mmcv.version}, " + ("from the wheel cache" if artefact.kind == "cached" else "compiled here")
     step = _built_step(build, artefact)
     return Stage(id="mmcv", title=title, steps=(step,), verify=verify)
 
 
-def _nvcc(facts: Facts, matrix: Matrix, stack: Stack, archs: str) -> tuple[str, ...]:
+def _nvcc(facts: Facts, matrix: Matrix, stack: Stack, archs: str) -> Optional[Nvcc]:
     """nvcc as wheels, where CUDA ops are compiled with them."""
     cuda = rules.cuda_of(stack.torch.variant)
     if not archs or cuda is None:
-        return ()
-    found = cuda_tools(matrix, facts.host, facts.toolchain, cuda, tuple(archs.split(";")))
+        return None
+    found = cuda_tools(matrix, facts.host, facts.toolchain, cuda, rules.capabilities(archs))
     if not isinstance(found, CudaTools) or found.wheels is None or found.own is not None:
-        return ()
-    return nvcc_wheels(found.wheels)
+        return None
+    row = found.wheels
+    return Nvcc(wheels=nvcc_wheels(row), home=row.home, links=row.links)
 
 
 def _built_step(build: Build, artefact: Artefact) -> Step:

@@ -632,11 +632,16 @@ def _markers(facts: Facts) -> dict[str, str]:
 
 def cuda_archs(facts: Facts, variant: str) -> str:
     """The compute capabilities that mmcv's CUDA ops are compiled for beside this torch: TORCH_CUDA_ARCH_LIST, else
-    those of the GPUs present; empty where CPU ops are enough."""
-    if variant == "cpu" or not facts.gpu.devices:
+    those of the GPUs present; empty where CPU ops are enough, as without a GPU, unless FORCE_CUDA=1 wants others."""
+    if variant == "cpu" or not (facts.gpu.devices or facts.environment.get("FORCE_CUDA") == "1"):
         return ""
-    present = sorted({device.compute_capability for device in facts.gpu.devices}, key=order)
-    return facts.environment.get("TORCH_CUDA_ARCH_LIST", ";".join(present))
+    listed = facts.environment.get("TORCH_CUDA_ARCH_LIST", "").replace(" ", ";")
+    return listed or ";".join(sorted({device.compute_capability for device in facts.gpu.devices}, key=order))
+
+
+def capabilities(archs: str) -> tuple[str, ...]:
+    """The compute capabilities of a list of archs (`9.0;12.0+PTX`)."""
+    return tuple(arch.partition("+")[0] for arch in archs.split(";") if arch)
 
 
 def build_jobs(cores: int, memory_bytes: int, *, cuda: bool = False) -> int:
@@ -646,8 +651,8 @@ def build_jobs(cores: int, memory_bytes: int, *, cuda: bool = False) -> int:
 
 
 def build_minutes(row: Optional[MmcvRow], host: Host, archs: str) -> float:
-    """How long mmcv compiles on this machine's cores, as far as its memory feeds them. CUDA ops for one arch took three
-    times the CPU ops (measured: 19.5 against 6.5 minutes on two cores)."""
+    """How long mmcv compiles on this machine's cores, as far as its memory feeds them. CUDA ops for one arch take three
+    times the CPU ops (measured before torch's headers were precompiled: 19.5 against 6.5 minutes on two cores)."""
     jobs = build_jobs(host.cpu_count, host.memory_total_bytes, cuda=bool(archs))
     minutes = (row.build_minutes_2_cores if row else 7.0) * 2 / jobs
     return round(minutes * (CUDA_TIMES * len(archs.split(";")) if archs else 1), 1)

@@ -102,7 +102,7 @@ def test_a_repair_compiles_beside_the_clone_and_installs_what_is_proven(tmp_path
     numpy = "numpy==1.26.4" if sys.version_info < (3, 12) else "numpy"
     uv("pip", "install", "--quiet", "--python", str(env / "bin" / "python"), numpy, "matplotlib")
     matrix, facts = load_matrix(), facts_for(env, True)
-    build = build_asked(matrix, facts, "xtcocotools", "1.14.3", None, {})
+    build = build_asked(matrix, facts, "xtcocotools", "1.14.3", None)
     install = Step(argv=("uv", "pip", "install", "--python", "{python}", "{wheel}"), why="the test", build=build)
     stages = (Stage(id="numpy-bound", title="xtcocotools", steps=(install,)),)
     plan = replace(plan_for(env), stages=stages, changes=(), constraints=())
@@ -148,7 +148,7 @@ def test_nvcc_out_of_wheels_compiles_an_op(scratch: Path) -> None:
     uv("pip", "install", "--quiet", "--python", str(env / "bin" / "python"), "torch===2.14.1", "numpy")
     facts = facts_for(env, True)
     facts = replace(facts, toolchain=replace(facts.toolchain, nvcc=None))  # whatever this machine has
-    build = build_asked(matrix, facts, "mmcv", "2.1.0", "9.0", {})
+    build = build_asked(matrix, facts, "mmcv", "2.1.0", "9.0")
     settings = Settings(cache=cache, wheels=cache / "wheels", uv=uv_program(), config=user_config(os.environ, cache))
     tools = tools_for(build, facts.target, facts, matrix)
     assert tools == CudaTools("13.0", matrix.cuda_wheels[0])

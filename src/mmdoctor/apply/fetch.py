@@ -107,7 +107,7 @@ def asked_of(plan: Plan) -> Asked:
     for step in (step for stage in plan.stages for step in stage.steps if step.argv[:3] == ("uv", "pip", "install")):
         if step.build:
             builds.append(step.build)
-            requirements.update(dict.fromkeys(step.build.tools))
+            requirements.update(dict.fromkeys(step.build.nvcc.wheels if step.build.nvcc else ()))
         words = iter(step.argv[3:])
         for word in words:
             if word in SOURCES:

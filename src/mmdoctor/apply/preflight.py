@@ -14,6 +14,7 @@ from mmdoctor.errors import RefusedError
 from mmdoctor.model import Facts, Plan, Unknown, Value
 from mmdoctor.probes.collect import uv_cache, written_places
 from mmdoctor.probes.host import nearest
+from mmdoctor.wheels.cache import ELSEWHERE, unwritable
 
 # Unpacked, a wheel takes two and a half times its download (measured: torch 2.1.2+cu121 and its nvidia-* wheels, 2.1
 # and 5.0 GB). uv keeps it unpacked in its cache and links it from there where both are on one file system.
@@ -33,10 +34,16 @@ class Preflight(Value, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
-def preflight(plan: Plan, facts: Facts, places: Places, cache: Path) -> Preflight:
+def preflight(plan: Plan, facts: Facts, places: Places, cache: Path, wheels: Path) -> Preflight:
     """Look before the first change; the state folder exists. RefusedError names every obstacle with its remedy."""
     linkable = plan.new_environment or can_link(places.env, places.state)
-    obstacles = [*_rights(plan, facts, places), *_caches(cache), *_space(plan, places, cache, linkable=linkable)]
+    closed = unwritable(wheels) if plan.cost.build_minutes else None
+    obstacles = [
+        *_rights(plan, facts, places),
+        *_caches(cache),
+        *([(closed, ELSEWHERE)] if closed is not None else []),
+        *_space(plan, places, cache, linkable=linkable),
+    ]
     if obstacles:
         what = "; ".join(what for what, _ in obstacles)
         raise RefusedError(what, hint="; ".join(dict.fromkeys(remedy for _, remedy in obstacles)))

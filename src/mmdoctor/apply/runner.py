@@ -81,7 +81,7 @@ def apply(
             say.info(said)
         places.sweep()
         facts = _as_it_is_now(plan, facts, places)
-        seen = preflight(plan, facts, places, settings.cache)
+        seen = preflight(plan, facts, places, settings.cache, settings.wheels)
         run = _Run(plan, facts, matrix, settings, say, places, journal, seen)
         try:
             return run.to_the_end(prove or proven, standing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -11,7 +11,7 @@ from mmdoctor import rules
 from mmdoctor.builds import Fault, cuda_tools, toolchain_for
 from mmdoctor.candidates.families import allowed, families
 from mmdoctor.candidates.situation import TYPICAL_MB, Situation
-from mmdoctor.candidates.sources import SOURCES, Asked, Found, Miss
+from mmdoctor.candidates.sources import SOURCES, Asked, Found, Miss, cached, published
 from mmdoctor.candidates.torch import TorchCandidate
 from mmdoctor.matrix_model import MmcvRow
 from mmdoctor.model import Artefact
@@ -34,11 +34,9 @@ def mmcv_rows(world: Situation) -> tuple[MmcvRow, ...]:
 
 
 def mmcv_candidates(world: Situation, torch: TorchCandidate, rows: Iterable[MmcvRow]) -> Iterator[MmcvCandidate]:
-    """Those of these mmcv releases for which there is an artefact beside this torch."""
+    """Those of these mmcv releases for which there is an artefact beside this torch; with two artefacts twice."""
     for row in _worth_asking(world, torch, rows) if world.silent else rows:
-        found = _from_any_source(world, Asked.of(world, row, torch))
-        if found is not None:
-            yield found
+        yield from _from_any_source(world, Asked.of(world, row, torch))
 
 
 def obtainable(world: Situation, torch: TorchCandidate, releases: frozenset[tuple[str, str]]) -> Iterator[bool]:
@@ -76,30 +74,40 @@ def _for_this_python(world: Situation, row: MmcvRow) -> bool:
     return False
 
 
-def _from_any_source(world: Situation, asked: Asked) -> Optional[MmcvCandidate]:
-    """The artefact of the first source that has one, else a build; its reason says why none of the earlier ones. Where
-    there is nothing, a rejection for each source."""
+def _from_any_source(world: Situation, asked: Asked) -> Iterator[MmcvCandidate]:
+    """The artefact of the first source that has one, else a build; its reason says why none of the earlier ones. Before
+    a published wheel one that is proven here: it costs less, where it is not less documented. Where there is nothing, a
+    rejection for each source."""
     misses: list[Miss] = []
     for source in SOURCES:
         answer = source(world, asked)
         if isinstance(answer, Miss):
             misses.append(answer)
         elif answer is not None:
-            reason = "; ".join((answer.artefact.reason, *(miss.said for miss in misses)))
-            row = asked.row if answer.version == asked.row.version else replace(asked.row, version=answer.version)
-            download = TYPICAL_MB["mmcv"] if answer.artefact.kind == "wheel" else 0
-            return MmcvCandidate(row, replace(answer.artefact, reason=reason), 0.0, download)
+            proven = cached(world, asked) if source is published else None
+            if isinstance(proven, Found):
+                yield _taken(asked, proven, misses)
+            yield _taken(asked, answer, misses)
+            return
     because = "; ".join(miss.said for miss in misses)
     if _can_build(world, asked, because):
         tools = toolchain_for(world.matrix, world.facts, asked.torch.row, asked.torch.choice.variant)
         what = f"CUDA ops for {asked.archs}" if asked.archs else "CPU ops"
         reason = f"{because}; compiled here: {what} with {' and '.join(tool.text for tool in tools)}"
         artefact = Artefact(kind="build", source=f"sdist {asked.row.package}-{asked.row.version}", reason=reason)
-        return MmcvCandidate(asked.row, artefact, rules.build_minutes(asked.row, world.facts.host, asked.archs), 1)
+        yield MmcvCandidate(asked.row, artefact, rules.build_minutes(asked.row, world.facts.host, asked.archs), 1)
+        return
     for miss in misses:
         fact = f"wheel:{miss.source}"
         world.reject(asked.name, fact, miss.wanted, miss.observed, miss.said, unlocked=miss.unlocked)
-    return None
+
+
+def _taken(asked: Asked, found: Found, misses: Iterable[Miss]) -> MmcvCandidate:
+    """What a source has, as a candidate; `misses` are those of the sources before it."""
+    reason = "; ".join((found.artefact.reason, *(miss.said for miss in misses)))
+    row = asked.row if found.version == asked.row.version else replace(asked.row, version=found.version)
+    download = TYPICAL_MB["mmcv"] if found.artefact.kind == "wheel" else 0
+    return MmcvCandidate(row, replace(found.artefact, reason=reason), 0.0, download)
 
 
 def _can_build(world: Situation, asked: Asked, because: str) -> bool:
@@ -112,17 +120,17 @@ def _can_build(world: Situation, asked: Asked, because: str) -> bool:
 
 
 def _compiler_fits(world: Situation, torch: TorchCandidate, name: str, because: str) -> bool:
-    """Whether this machine compiles what stands beside this torch, with CUDA ops where it has a GPU."""
+    """Whether this machine compiles what stands beside this torch, with the CUDA ops that are wanted."""
     if not world.compiles(name, "a C++ compiler", because, torch.row.cxx_std):
         return False
-    cuda = rules.cuda_of(torch.choice.variant)
-    return not world.has_gpu or cuda is None or _can_build_cuda(world, name, cuda, because)
+    variant = torch.choice.variant
+    capabilities, cuda = rules.capabilities(rules.cuda_archs(world.facts, variant)), rules.cuda_of(variant)
+    return not capabilities or cuda is None or _can_build_cuda(world, name, cuda, capabilities, because)
 
 
-def _can_build_cuda(world: Situation, name: str, cuda: str, because: str) -> bool:
+def _can_build_cuda(world: Situation, name: str, cuda: str, capabilities: tuple[str, ...], because: str) -> bool:
     """Whether there is what compiles CUDA ops for these GPUs: the machine's toolkit, or nvcc from wheels."""
     facts = world.facts
-    capabilities = tuple(device.compute_capability for device in facts.gpu.devices)
     tools = cuda_tools(world.matrix, facts.host, facts.toolchain, cuda, capabilities)
     if isinstance(tools, Fault):
         world.reject(name, tools.fact, tools.wanted, tools.observed, f"{because}; {tools.why}")

@@ -92,7 +92,7 @@ def wheels_build(
     matrix = load_matrix()
     facts = facts_for(*chosen_target(env, python))
     [(name, version)] = pins_of((wanted,), option="").items()
-    build = build_asked(matrix, facts, name, version, cuda_archs, os.environ)
+    build = build_asked(matrix, facts, name, version, cuda_archs)
     settings = Settings(
         cache=cache_folder(),
         wheels=wheels_of(folder),

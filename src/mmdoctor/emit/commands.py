@@ -39,6 +39,26 @@ if old not in text:
     sys.exit("a fix-up does not fit " + path.name)
 path.write_text(text.replace(old, new), encoding="utf-8")
 """
+# `wheels.toolchain.cuda_home` for a script that stands alone.
+CUDA_HOME = """\
+import os, pathlib, sys, sysconfig
+folder, inside, *links = sys.argv[1:]
+home = pathlib.Path(folder, inside)
+def join(here, other):
+    for entry in other.iterdir():
+        place = here / entry.name
+        if not os.path.lexists(place):
+            place.symlink_to(entry)
+        elif place.is_dir() and not place.is_symlink() and entry.is_dir():
+            join(place, entry)
+for name in ("include", "lib"):
+    (home / name).mkdir(exist_ok=True)
+for link in links:
+    name, to = link.split("=")
+    if not os.path.lexists(home / name):
+        (home / name).symlink_to(to)
+join(home, pathlib.Path(sysconfig.get_paths()["purelib"], inside))
+"""
 
 
 def comment(plan: Plan) -> Iterator[str]:
@@ -102,6 +122,12 @@ def building(step: Step, build: Build, names: Mapping[str, str]) -> Iterator[str
         for old, new in fixup.replace.items():
             yield f'{python} "$work/change.py" "$work/{name}/{fixup.file}" {_word(old)} {_word(new)}'
     settings = " ".join(f"{key}={shlex.quote(value)}" for key, value in build.env.items())
+    if build.nvcc is not None:
+        wheels, links = shlex.join(build.nvcc.wheels), shlex.join(map("=".join, build.nvcc.links.items()))
+        yield f'{python} -m pip install -q --no-deps --target "$work/cuda" {wheels}'
+        yield _file("cuda_home.py", CUDA_HOME.splitlines())
+        yield f'{python} "$work/cuda_home.py" "$work/cuda" {build.nvcc.home} {links}'
+        settings = f'CUDA_HOME="$work/cuda/{build.nvcc.home}" {settings}'
     yield (
         f'PATH="$(dirname {python}):$PATH" {settings} {python} -m pip wheel --no-build-isolation --no-deps '
         f'--no-cache-dir -w "$work/wheels" "$work/{name}"'

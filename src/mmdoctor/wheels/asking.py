@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -32,9 +31,7 @@ def facts_for(path: Path, is_env: bool) -> Facts:
     return replace(collect(target, path.absolute(), quick=True), toolchain=probe_toolchain(os.environ))
 
 
-def build_asked(
-    matrix: Matrix, facts: Facts, name: str, version: str, archs: Optional[str], environ: Mapping[str, str]
-) -> Build:
+def build_asked(matrix: Matrix, facts: Facts, name: str, version: str, archs: Optional[str]) -> Build:
     """The build of this release beside the target's torch and NumPy. `archs` is what `--cuda-archs` says.
 
     Raises UsageError (not one of BUILDABLE, no such release or arch), RefusedError (nothing there to be built for, or
@@ -61,13 +58,13 @@ def build_asked(
     if row is not None and not rules.within(target.torch.version, row.torch):
         what = f"the source of {name} {version} compiles against torch {row.torch}; here is {target.torch.version}"
         raise RefusedError(what, hint=f"`mmdoctor matrix why {name}=={version}` says what goes together")
-    wanted = archs_of(matrix, facts, archs, environ)
+    wanted = archs_of(matrix, facts, archs)
     return build_for(matrix, facts.host, name, version, python=target.python, torch=target.torch.version, archs=wanted)
 
 
-def archs_of(matrix: Matrix, facts: Facts, told: Optional[str], environ: Mapping[str, str]) -> str:
-    """The compute capabilities to compile for, as torch takes them (`7.5;8.6`): those of `--cuda-archs`, else those of
-    TORCH_CUDA_ARCH_LIST and the GPUs as in a plan; with FORCE_CUDA=1 also without a GPU. Empty for CPU ops."""
+def archs_of(matrix: Matrix, facts: Facts, told: Optional[str]) -> str:
+    """The compute capabilities to compile for, as torch takes them (`7.5;8.6`): those of `--cuda-archs`, else as in a
+    plan (`rules.cuda_archs`). Empty for CPU ops. UsageError where FORCE_CUDA=1 and nothing says what for."""
     if told:
         archs = [arch for arch in re.split(r"[,; ]+", told) if arch]
         wrong = next((arch for arch in archs if not ARCH.fullmatch(arch)), None)
@@ -78,9 +75,6 @@ def archs_of(matrix: Matrix, facts: Facts, told: Optional[str], environ: Mapping
         return ";".join(dict.fromkeys(archs))
     variant = rules.torch_variant(matrix, facts) or "cpu"
     found = rules.cuda_archs(facts, variant)
-    if found or variant == "cpu" or environ.get("FORCE_CUDA") != "1":
-        return found
-    listed = environ.get("TORCH_CUDA_ARCH_LIST", "")
-    if not listed:
+    if not found and variant != "cpu" and facts.environment.get("FORCE_CUDA") == "1":
         raise UsageError("FORCE_CUDA=1, and no GPU is here to compile for", hint="name them: --cuda-archs 8.6")
-    return listed
+    return found

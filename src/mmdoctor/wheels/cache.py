@@ -26,11 +26,13 @@ import msgspec
 from mmdoctor import rules
 from mmdoctor.errors import RefusedError
 from mmdoctor.model import CachedWheel, KeptWheel, Proven, Value, WheelList
+from mmdoctor.probes.host import nearest
 
 PROOF = "proof.json"
 PROOF_VERSION = "1"
 USED = "used"
 DRAFT = "draft-"
+ELSEWHERE = "name another folder with --wheels, or take the right to write there"
 DIGEST = re.compile(r"[0-9a-f]{16}")
 TRIES = 10
 
@@ -220,6 +222,14 @@ def said(proof: Proof) -> tuple[str, ...]:
 def stamp(seconds: float) -> str:
     """A time as the proofs state it: UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def unwritable(folder: Path) -> Optional[str]:
+    """Why a compiled wheel could not be put into this cache, said before an hour of compiling; None where it can."""
+    place = nearest(folder)
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return None
+    return f"compiled wheels go into {folder}, and {place} is {'not writable' if place.is_dir() else 'no folder'}"
 
 
 def admit(folder: Path, wheel: Path, key: BuildKey, minutes: float, proven: Proven) -> Path:

@@ -25,7 +25,7 @@ from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Build, Facts, Target
 from mmdoctor.probes.host import probe_host
 from mmdoctor.wheels.build import build_key, unpack
-from mmdoctor.wheels.cache import admit, sha256_of, take
+from mmdoctor.wheels.cache import ELSEWHERE, admit, sha256_of, take, unwritable
 from mmdoctor.wheels.compiling import THRIFTY, compile_wheel, jobs
 from mmdoctor.wheels.fetch import fetch_sdist
 from mmdoctor.wheels.proof import prove
@@ -77,6 +77,9 @@ def make_wheel(
     if isinstance(tools, Fault):
         what = f"{build.package} {build.version} cannot be compiled here: {tools.why}"
         raise RefusedError(f"{what} (wanted: {tools.wanted}; here: {tools.observed})", hint=tools.do)
+    closed = unwritable(settings.wheels)
+    if closed is not None:
+        raise RefusedError(closed, hint=ELSEWHERE)
     folder = settings.cache / "build" / f"{build.package}-{build.version}-{key.digest}"
     sdist = _sdist(build, settings)
     with alone(folder, f"the build of {build.package} {build.version}") as child:
@@ -166,8 +169,8 @@ def tools_for(build: Build, target: Target, facts: Facts, matrix: Matrix) -> Uni
     if cuda is None:
         do = "install a CUDA build of torch, or ask for CPU ops"
         return Fault("torch", "a CUDA build of torch", "a CPU build", "CUDA ops need torch's own CUDA", do)
-    archs = tuple(arch.partition("+")[0] for arch in build.env["TORCH_CUDA_ARCH_LIST"].split(";"))
-    return cuda_tools(matrix, facts.host, facts.toolchain, cuda, archs)
+    capabilities = rules.capabilities(build.env["TORCH_CUDA_ARCH_LIST"])
+    return cuda_tools(matrix, facts.host, facts.toolchain, cuda, capabilities)
 
 
 def quick_compiler(folder: Path, python: str, compiler: str) -> Path:

@@ -26,7 +26,7 @@ echo '[3/7] torch, torchvision, NumPy, OpenCV'
 uv pip install --python "$python" --index https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match torch==2.15.0+cpu torchvision==0.29.2+cpu numpy==2.5.5 opencv-python==5.0.0.93
 
 echo '[4/7] mmcv 2.1.0, compiled here'
-# about 6.5 minutes, openmmlab: no wheel for torch 2.15; compiled here: CPU ops with gcc 12.2.0; fix-up cxx20: The headers of torch 2.14 need C++20, and an explicit -std in setup.py suppresses the flag that torch would add.; fix-up py313: From Python 3.13 on exec() inside a function no longer writes to what locals() returns (PEP 667), so get_version() dies with KeyError: '__version__'.
+# about 4 minutes, openmmlab: no wheel for torch 2.15; compiled here: CPU ops with gcc 12.2.0; fix-up cxx20: The headers of torch 2.14 need C++20, and an explicit -std in setup.py suppresses the flag that torch would add.; fix-up py313: From Python 3.13 on exec() inside a function no longer writes to what locals() returns (PEP 667), so get_version() dies with KeyError: '__version__'.
 uv pip install -q --python "$python" pip
 index=$("$python" -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)
 "$python" "$work/fetch.py" "${PIP_INDEX_URL:-$index}" mmcv mmcv-2.1.0.tar.gz "d387bcab66b467479b6660310e23746cfc79c6e57acf04094680adb499a5cd3f" "$work"
