@@ -16,13 +16,13 @@ from mmdoctor.model import ImportResult
 from tests.oracle_machine import (
     ARM,
     CHOSEN,
-    CUDA_OPS,
     DETS,
     ENGINES,
     EVIDENCE,
     JOB_BYTES,
     LARGEST_BYTES,
     MMCVS,
+    NVCC,
     OP_BYTES,
     OPENCVS,
     PKG_RESOURCES,
@@ -191,7 +191,7 @@ class Parts(Question):
         if self._compiles(torch, row):
             others = (self.host.memory_total_bytes - LARGEST_BYTES) // OP_BYTES[bool(archs)]
             jobs = max(1, min(self.host.cpu_count, 1 + others))
-            minutes = row.build_minutes_2_cores * 2 / jobs * (CUDA_OPS * len(archs.split(";")) if archs else 1)
+            minutes = (row.build_minutes_2_cores + (NVCC * len(archs.split(";")) if archs else 0.0)) * 2 / jobs
             built = cost._replace(builds=1, megabytes=SIZES["sdist"], minutes=round(minutes, 1))
             yield MmcvPart(family, version, "build", built)
 

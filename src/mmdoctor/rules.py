@@ -33,7 +33,9 @@ Rule = TypeVar("Rule", bound=Callable[..., Any])
 MMCV_NAMES = ("mmcv", "mmcv-full", "mmcv-lite", "onedl-mmcv")
 ARM = ("aarch64", "arm64")
 X86 = ("x86_64", "AMD64")
-CUDA_TIMES = 3
+# What nvcc adds for one arch: a full CUDA build took 19.5 minutes on two cores where the CPU ops took 6.5 (notes of
+# 2026-11-20). Precompiled headers, which g++ alone has, have made the 6.5 less since, and these 13 not.
+NVCC_MINUTES_2_CORES = 13.0
 # What compilers take of the memory (measured: mmcv 2.1.0 without debug symbols, torch 2.1.2, gcc 12; nvcc 13.0, torch
 # 2.14.1): an op 0.7 GB, through nvcc 1.4 GB, pybind.cpp, which names every op, 1.9 GB, or 1.45 GB by a thrifty gcc.
 BYTES_PER_JOB = 1_500_000_000
@@ -651,11 +653,11 @@ def build_jobs(cores: int, memory_bytes: int, *, cuda: bool = False) -> int:
 
 
 def build_minutes(row: Optional[MmcvRow], host: Host, archs: str) -> float:
-    """How long mmcv compiles on this machine's cores, as far as its memory feeds them. CUDA ops for one arch take three
-    times the CPU ops (measured before torch's headers were precompiled: 19.5 against 6.5 minutes on two cores)."""
+    """How many minutes mmcv compiles on this machine's cores, as far as its memory feeds them."""
     jobs = build_jobs(host.cpu_count, host.memory_total_bytes, cuda=bool(archs))
-    minutes = (row.build_minutes_2_cores if row else 7.0) * 2 / jobs
-    return round(minutes * (CUDA_TIMES * len(archs.split(";")) if archs else 1), 1)
+    minutes = row.build_minutes_2_cores if row else 7.0
+    nvcc = NVCC_MINUTES_2_CORES * len(archs.split(";")) if archs else 0.0
+    return round((minutes + nvcc) * 2 / jobs, 1)
 
 
 @cache

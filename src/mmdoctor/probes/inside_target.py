@@ -183,7 +183,7 @@ def record_size(one):
 
 
 def in_two(work, items, size):
-    """`work` of each item; the smaller half by `size` in a fork, since whoever asked only waits meanwhile."""
+    """`work` of each item; the smaller half by `size` in a fork, so that two cores share it."""
     sizes = [size(item) for item in items]
     order = sorted(range(len(items)), key=lambda place: -sizes[place])
     mine = set()

@@ -65,7 +65,7 @@ def _changes(page: Page, plan: Plan) -> None:
         page.prose(line, 2)
     page.heading("Stages")
     for number, stage in enumerate(plan.stages, 1):
-        _stage(page, number, stage)
+        _stage(page, number, stage, plan.stack)
     for name, held in (("constraints", plan.constraints), ("overrides", plan.overrides)):
         if held:
             page.prose(", ".join(held), 2, first=f"{{{name}}}: ")
@@ -95,7 +95,8 @@ def _stack(stack: Stack) -> list[tuple[str, str, str]]:
 def _costs(plan: Plan) -> Iterator[str]:
     downloaded = plan.cost.download_bytes
     yield f"downloads about {size(downloaded)}" if downloaded else "downloads nothing of a known size"
-    builds = [step.build for stage in plan.stages for step in stage.steps if step.build is not None]
+    steps = (step.build for stage in plan.stages for step in stage.steps if step.build is not None)
+    builds = [build for build in steps if not _compiled_earlier(plan.stack, build)]
     for build in builds:
         artefact = _artefact(plan.stack, build)
         because = f", because {artefact.reason}" if artefact is not None else ""
@@ -110,18 +111,24 @@ def _artefact(stack: Optional[Stack], build: Build) -> Optional[Artefact]:
     return {stack.mmcv.name: stack.mmcv.artefact, "xtcocotools": stack.xtcocotools.artefact}.get(build.package)
 
 
+def _compiled_earlier(stack: Optional[Stack], build: Build) -> bool:
+    artefact = _artefact(stack, build)
+    return artefact is not None and artefact.kind == "cached"
+
+
 def _minutes(minutes: float) -> str:
     whole = round(minutes)
     return "less than a minute" if minutes < 1 else f"about {whole} minute{'s' if whole != 1 else ''}"
 
 
-def _stage(page: Page, number: int, stage: Stage) -> None:
+def _stage(page: Page, number: int, stage: Stage, stack: Optional[Stack]) -> None:
     page.line((f"{number}. {stage.title}", "bold"), indent=2)
     for step in stage.steps:
         page.prose(step.why, 5)
         if step.build is not None:
             variables = " ".join(f"{name}={quote(value)}" for name, value in step.build.env.items())
-            page.line(f"# compile {{wheel}}: {step.build.package} {step.build.version} {variables}".rstrip(), indent=7)
+            does = "compiled earlier" if _compiled_earlier(stack, step.build) else "compile"
+            page.line(f"# {does} {{wheel}}: {step.build.package} {step.build.version} {variables}".rstrip(), indent=7)
             for fixup in step.build.fixups:
                 page.prose(f"{fixup.file}: {fixup.reason}", 7, first="# with ")
         page.line("$ " + " ".join(map(quote, step.argv)), indent=7)
