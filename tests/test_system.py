@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
+from typing import Optional
 
 import pytest
 
-from mmdoctor import system
+from mmdoctor import ahead, system
 
 
 def python(code: str) -> list[str]:
@@ -58,3 +60,44 @@ def test_a_line_that_does_not_come() -> None:
 def test_a_signal_is_a_negative_status() -> None:
     done = system.run(python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"), deadline=20)
     assert done.returncode == -11
+
+
+def test_what_was_begun_ahead_is_taken_up() -> None:
+    argv, text = [sys.executable, "-", "asked"], "import os, sys; print(os.getpid(), sys.argv[1])"
+    with system.beginning(argv, text):
+        [begun] = system._BEGUN.values()
+        done = system.run(argv, deadline=20, text=text)
+        other = system.run(argv, deadline=20, text=text)
+    assert done.stdout == f"{begun.pid} asked\n"
+    assert other.ok
+    assert other.stdout != done.stdout
+
+
+def test_what_was_begun_ahead_and_not_asked_for_is_ended() -> None:
+    with system.beginning([sys.executable, "-"], "import time; time.sleep(60)"):
+        [begun] = system._BEGUN.values()
+    assert begun.poll() is not None
+    assert not system._BEGUN
+
+
+def test_what_cannot_be_begun_ahead_is_said_when_it_is_asked_for() -> None:
+    with system.beginning(["/nonexistent/program"], ""):
+        assert system.run(["/nonexistent/program"], deadline=1).returncode == system.NOT_STARTED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        ("check --quick --env /srv/env", "/srv/env"),
+        ("check --env=/srv/env --format json --quick", "/srv/env"),
+        ("check --env /srv/env", None),
+        ("check --quick", None),
+        ("check --quick --env", None),
+        ("check --quick --env /srv/env --env /other", None),
+        ("check --quick --env /srv/env --facts f.json", None),
+        ("check --quick --env /srv/env --pretend=gpu=none", None),
+        ("fix --quick --env /srv/env", None),
+    ],
+)
+def test_a_target_is_asked_ahead_only_where_it_is_going_to_be(arguments: str, env: Optional[str]) -> None:
+    assert ahead.environment(arguments.split()) == (Path(env) if env else None)

@@ -20,14 +20,13 @@ OTHERWISE = {"--facts", "--pretend", "--python", "--cached", "--deep", "-h", "--
 def begun(arguments: Sequence[str]) -> AbstractContextManager[None]:
     """The target of `check --quick --env DIR` is being asked meanwhile. Where DIR has first to be made whole, or
     something else is asked, nothing is."""
-    env = _environment(arguments)
-    if env is None or Places(env).journal.exists():
+    env = environment(arguments)
+    if env is None or os.path.lexists(Places(env).journal):
         return nullcontext()
-    python = interpreter_of(env)
-    return beginning(*asked(python, quick=True)) if python.exists() else nullcontext()
+    return beginning(*asked(interpreter_of(env), quick=True))
 
 
-def _environment(arguments: Sequence[str]) -> Optional[Path]:
+def environment(arguments: Sequence[str]) -> Optional[Path]:
     """The DIR of a `check --quick --env DIR`; None for all else."""
     options = [argument.partition("=") for argument in arguments]
     names = [name for name, _, _ in options]

@@ -228,7 +228,8 @@ def beginning(argv: Sequence[str], text: str) -> Iterator[None]:
     finally:
         left = _BEGUN.pop(key, None)
         if left is not None:
-            _end(left)
+            with left:  # closes its pipes
+                _end(left)
 
 
 def _run_merged(
