@@ -58,9 +58,11 @@ def owned_twice(lab: Lab, env: Path) -> None:
     [own] = site(env).glob("mmengine-*.dist-info")
     fork = site(env) / own.name.replace("mmengine", "onedl_mmengine")
     fork.mkdir()
-    for name in ("METADATA", "RECORD", "WHEEL"):
-        text = (own / name).read_text().replace(own.name, fork.name)
-        put(fork / name, re.sub(r"^Name: .*$", "Name: onedl-mmengine", text, flags=re.MULTILINE).encode())
+    for file in filter(Path.is_file, own.rglob("*")):
+        text = file.read_text(encoding="utf-8").replace(own.name, fork.name)
+        place = fork / file.relative_to(own)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        put(place, re.sub(r"^Name: .*$", "Name: onedl-mmengine", text, flags=re.MULTILINE).encode())
 
 
 def user_site(lab: Lab, env: Path) -> Around:
@@ -72,6 +74,10 @@ def user_site(lab: Lab, env: Path) -> Around:
     theirs.mkdir(parents=True)
     for path in site(env).glob("numpy*"):
         path.rename(theirs / path.name)
+    (base / "bin").mkdir()
+    for name in ("f2py", "numpy-config"):
+        if (env / "bin" / name).exists():
+            (env / "bin" / name).rename(base / "bin" / name)
     return Around(environment={"PYTHONUSERBASE": str(base)})
 
 
