@@ -35,10 +35,10 @@ test: provision ## the fast tests and the essential real ones (20 minutes on a f
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not essential and not real and not evidence"
 	$(BIN)/python -m pytest -q -m essential --durations=6
 
-test-fast: install ## under a minute, offline
+test-fast: install ## offline; about a minute on two idle cores
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not essential and not real and not evidence"
 
-test-real: provision ## the long real ones (35 minutes on two idle cores)
+test-real: provision ## the long real ones (most of an hour on two idle cores)
 	$(BIN)/python -m pytest -q -m real --durations=12
 
 evidence: provision ## hours: every fault of docs/chaos.md, 300 kills, 3,000 machines, the emitted script; writes docs/chaos.md
