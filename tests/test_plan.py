@@ -14,6 +14,7 @@ from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Build, Facts, Plan, Request, Stage
 from mmdoctor.plan import bound_to, plan, stale
 from mmdoctor.pretend import pretend
+from mmdoctor.report.text import render
 from mmdoctor.resolve import resolve
 from tests.conftest import (
     Machine,
@@ -315,3 +316,15 @@ def test_pip_deletes_the_same_paths(machine: Machine, matrix: Matrix) -> None:
     facts = distribution(machine("healthy-cpu"), "mmengine", record="missing", info="mmengine-0.10.7.dist-info")
     made = planned(facts, matrix, installer="pip")
     assert words(made, "remove") == ("rm", "-rf", site("mmengine-0.10.7.dist-info"))
+
+
+def test_a_wheel_that_was_compiled_earlier_is_no_compile(three: dict[str, Plan]) -> None:
+    made = three["natural-breakage"]
+    assert made.stack is not None
+    mmcv = made.stack.mmcv
+    earlier = replace(mmcv, artefact=replace(mmcv.artefact, kind="cached"))
+    for one, compiled in ((made, True), (replace(made, stack=replace(made.stack, mmcv=earlier)), False)):
+        said = render(one)
+        assert ("compiles mmcv 2.1.0" in said) == compiled
+        assert ("# compile {wheel}: mmcv 2.1.0" in said) == compiled
+        assert "compiles xtcocotools" in said
