@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Optional
@@ -69,14 +70,10 @@ def _load_values() -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        from mmdoctor.answers import answer
-
-        said = answer(arguments, os.environ)
+        said = _said_before(arguments)
         if said is not None:
             return said
-        from mmdoctor.ahead import begun
-
-        with begun(arguments):
+        with _meanwhile(arguments):
             return _asked(arguments)
     except KeyboardInterrupt:
         print("mmdoctor: interrupted", file=sys.stderr)  # noqa: T201
@@ -87,6 +84,24 @@ def _run(arguments: list[str]) -> int:
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = f"a bug of mmdoctor: {type(error).__name__}: {error} (in {where.name}, line {where.lineno})"
         return _say(arguments, "Bug", what, "please report it with this line and the command", BUG)
+
+
+def _said_before(arguments: list[str]) -> Optional[int]:
+    """The exit status of a `--cached` verdict that could be said again; None for all else, which loads nothing."""
+    if not any(argument.startswith("--cached") for argument in arguments):
+        return None
+    from mmdoctor.answers import answer
+
+    return answer(arguments, os.environ)
+
+
+def _meanwhile(arguments: list[str]) -> AbstractContextManager[None]:
+    """What is begun before the command line is loaded."""
+    if "--quick" not in arguments:
+        return nullcontext()
+    from mmdoctor.ahead import begun
+
+    return begun(arguments)
 
 
 def _asked(arguments: list[str]) -> int:
