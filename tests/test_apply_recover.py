@@ -109,6 +109,25 @@ def test_the_journal_keeps_its_order_and_says_where_the_run_stands(places: Place
     assert [event["event"] for event in journal.events()] == ["start", "cloned", "stage", "stage-done", "dropped"]
 
 
+def test_a_place_is_at_rest_until_something_begins_and_when_it_ended(places: Places) -> None:
+    assert places.at_rest()
+    journal, _ = cloned(places)
+    assert not places.at_rest()
+    journal.note("dropped", error="E: e")
+    assert places.at_rest()
+    journal.note("rollback", to="earlier")
+    assert not places.at_rest()
+    journal.note("done")
+    assert places.at_rest()
+
+
+@pytest.mark.parametrize("last", ["", '{"event": "do', "7", "{}", '{"event": "of a later version"}'])
+def test_whoever_cannot_tell_does_not_say_at_rest(places: Places, last: str) -> None:
+    places.state.mkdir(exist_ok=True)
+    places.journal.write_text(last, encoding="utf-8")
+    assert not places.at_rest()
+
+
 def test_a_clone_of_before_a_reboot_is_not_trusted(places: Places) -> None:
     journal, _ = begin(places)
     journal.note("cloned", boot="another boot")

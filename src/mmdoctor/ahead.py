@@ -21,7 +21,7 @@ def begun(arguments: Sequence[str]) -> AbstractContextManager[None]:
     """The target of `check --quick --env DIR` is being asked meanwhile. Where DIR has first to be made whole, or
     something else is asked, nothing is."""
     env = environment(arguments)
-    if env is None or os.path.lexists(Places(env).journal):
+    if env is None or not Places(env).at_rest():
         return nullcontext()
     return beginning(*asked(interpreter_of(env), quick=True))
 

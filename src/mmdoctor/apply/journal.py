@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmdoctor import system
+from mmdoctor.apply.places import ENDS
 from mmdoctor.model import Value
-
-ENDS = ("done", "dropped", "recovered")
 
 
 class Exchange(Value, frozen=True, kw_only=True):

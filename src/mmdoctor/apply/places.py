@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -19,6 +20,7 @@ from mmdoctor.errors import TryAgainError
 from mmdoctor.locks import holder, locked
 
 UNFINISHED = "mmdoctor-unfinished"
+ENDS = ("done", "dropped", "recovered")
 
 
 class Places:
@@ -70,6 +72,16 @@ class Places:
         """Delete what was discarded. A killed sweep leaves some of it for the next one."""
         for trash in self.state.glob("trash-*"):
             _remove(trash)
+
+    def at_rest(self) -> bool:
+        """Whether nothing was begun here that did not end: there is no journal, or an end is its last word."""
+        try:
+            *_, last = self.journal.read_bytes().splitlines()
+            return json.loads(last)["event"] in ENDS
+        except FileNotFoundError:
+            return True
+        except (OSError, ValueError, LookupError, TypeError):  # torn, or of another version: who mends it reads it all
+            return False
 
     def holder(self) -> str:
         """Who is changing the environment right now; empty when nobody is."""

@@ -137,7 +137,7 @@ def recovered(env: Optional[str], python: Optional[str]) -> None:
     from mmdoctor.apply.places import Places
 
     path, is_env = chosen_target(env, python)
-    if not is_env or not Places(path).journal.exists():
+    if not is_env or Places(path).at_rest():
         return
     from mmdoctor.apply.recover import recovered as mended
 

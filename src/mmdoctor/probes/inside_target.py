@@ -20,9 +20,9 @@ import struct  # noqa: E402
 import sysconfig  # noqa: E402
 
 try:  # hashlib would load OpenSSL, as slow as all the rest of these
-    from _sha256 import sha256  # noqa: E402
+    from _blake2 import blake2b  # noqa: E402
 except ImportError:
-    from hashlib import sha256  # noqa: E402
+    from hashlib import blake2b  # noqa: E402
 
 sys.path[:] = PATH
 MISSING_SHOWN = 5
@@ -45,7 +45,7 @@ def headers(text):
     pairs = []
     # The first empty line ends them; one of blanks only continues a folded header (matplotlib's licence has them), and
     # splitlines() would also break at the form feed of a licence text.
-    for line in re.split("^\r?$", text, maxsplit=1, flags=re.M)[0].split("\n"):
+    for line in ("\n" + text).partition("\n\n")[0].split("\n"):
         if ":" in line and not line[0].isspace():
             key, value = line.split(":", 1)
             pairs.append((key.strip().lower(), value.strip()))
@@ -159,7 +159,7 @@ def distribution(folder, entry, quick):
         "damaged_files": looked[1],
         "installer": (read(os.path.join(info, "INSTALLER")) or "").strip() or None,
         "tag": wheel_tag(info),
-        "digest": sha256(record.encode()).hexdigest()[:16] if record else None,
+        "digest": blake2b(record.encode(), digest_size=8).hexdigest() if record else None,
         "direct": bool(direct),
     }
 
@@ -172,43 +172,7 @@ def distributions(folders, quick):
                 leftovers.append(os.path.join(folder, entry))
             elif entry.endswith((".dist-info", ".egg-info")):
                 entries.append((folder, entry))
-    return in_two(lambda one: distribution(one[0], one[1], quick), entries, record_size), leftovers
-
-
-def record_size(one):
-    try:
-        return os.stat(os.path.join(one[0], one[1], "RECORD")).st_size
-    except OSError:
-        return 0
-
-
-def in_two(work, items, size):
-    """`work` of each item; the smaller half by `size` in a fork, so that two cores share it."""
-    sizes = [size(item) for item in items]
-    order = sorted(range(len(items)), key=lambda place: -sizes[place])
-    mine = set()
-    while order and sum(sizes[place] for place in mine) * 2 < sum(sizes):
-        mine.add(order.pop(0))
-    if not order or not hasattr(os, "fork"):
-        return [work(item) for item in items]
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            with os.fdopen(writing, "w") as answer:
-                json.dump([work(items[place]) for place in order], answer)
-        finally:
-            os._exit(0)
-    os.close(writing)
-    done = dict((place, work(items[place])) for place in mine)
-    with os.fdopen(reading) as answer:
-        said = answer.read()
-    os.waitpid(child, 0)
-    try:
-        done.update(zip(order, json.loads(said)))
-    except ValueError:  # it died; what kills it will kill this one, too, and is told of that
-        done.update((place, work(items[place])) for place in order)
-    return [done[place] for place in range(len(items))]
+    return [distribution(folder, entry, quick) for folder, entry in entries], leftovers
 
 
 def locate(module, folders):
