@@ -900,6 +900,14 @@ def test_a_binary_of_another_torch_says_which(machine: Machine, matrix: Matrix) 
     )
 
 
+def test_a_library_that_is_nowhere_is_what_the_linker_would_say(machine: Machine, matrix: Matrix) -> None:
+    facts = extension(machine("healthy-cpu"), absent=("libcudart.so.11.0",))
+    found = named(diagnose(quick(facts), matrix), "MCV002")
+    assert (found.status, found.cause) == ("fail", "mmcv-cuda-runtime-mismatch")
+    assert found.evidence == ("libcudart.so.11.0: cannot open shared object file",)
+    assert named(diagnose(facts, matrix), "MCV002").status == "ok"  # it was imported: the linker knows better
+
+
 def test_without_an_import_the_symbols_witness_that_torch_was_swapped(machine: Machine, matrix: Matrix) -> None:
     facts = quick(unfit(on_torch(machine("healthy-cpu"), "2.4.1")))
     findings = diagnose(facts, matrix)

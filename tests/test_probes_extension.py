@@ -18,7 +18,7 @@ from mmdoctor import rules
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import PipWheel, Unknown
 from mmdoctor.probes.elf import Elf, gnu_hash
-from mmdoctor.probes.extension import TorchSymbols, built_for, numpy_generation, read_extension, torch_symbols
+from mmdoctor.probes.extension import TorchSymbols, absent, built_for, numpy_generation, read_extension, torch_symbols
 from mmdoctor.probes.fatbin import device_code
 from mmdoctor.probes.indexes import IndexConfig
 from mmdoctor.probes.pip_cache import pip_cache_folder, probe_pip_cache
@@ -153,6 +153,24 @@ def test_a_torch_without_all_of_its_libraries_tells_nothing(tmp_path: Path) -> N
 def test_what_another_library_of_torch_exports_is_there(tmp_path: Path) -> None:
     lib = torch(tmp_path, {**TORCH, "libtorch_cuda.so": (OTHER,)})
     assert read_extension(shared(tmp_path / "_ext.so", (), (OTHER,)), lib).missing == ()
+
+
+@needs_gcc
+def test_a_library_that_an_extension_needs_is_sought_where_the_linker_and_torch_would_find_it(tmp_path: Path) -> None:
+    site = tmp_path / "lib" / "python3.11" / "site-packages"
+    torch(site)
+    beside, runtime = site / "mmcv.libs" / "libops.so.1", tmp_path / "libcudart.so.99"
+    made = [shared(path, (path.name[:5],), (), (), f"-Wl,-soname,{path.name}") for path in (beside, runtime)]
+    rpath = "-Wl,-rpath,$ORIGIN/../mmcv.libs"
+    ext = shared(site / "mmcv" / "_ext.so", ("PyInit__ext",), ("libop", "libcu"), tuple(made), rpath)
+    found = read_extension(ext)
+    assert {"libops.so.1", "libcudart.so.99"} <= set(found.needed)
+    assert absent(found, target(site)) == ("libcudart.so.99",)
+    (site / "nvidia" / "cuda_runtime" / "lib").mkdir(parents=True)
+    runtime.rename(site / "nvidia" / "cuda_runtime" / "lib" / runtime.name)
+    assert absent(found, target(site)) == ()
+    beside.unlink()
+    assert absent(found, target(site)) == ("libops.so.1",)
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,8 @@ class Extension(Value, frozen=True, kw_only=True):
     """What the file of `mmcv._ext` says, read without loading it. `machine` is ELF's name (`EM_X86_64`). `problem`: why
     no linker takes it; *unreadable* without the right to read it, *cut-off* without its end, *foreign* no ELF file.
     `missing` are the first of the `missing_count` symbols of torch that it wants and the installed torch does not
-    export; `built_for` then says the releases of torch that do (`2.1 to 2.3`), where the symbols tell."""
+    export; `built_for` then says the releases of torch that do (`2.1 to 2.3`), where the symbols tell. `absent` are the
+    libraries that it needs and that no folder of torch's, of NVIDIA's wheels or of the linker's holds."""
 
     path: str
     needed: tuple[str, ...]
@@ -250,6 +251,7 @@ class Extension(Value, frozen=True, kw_only=True):
     missing: tuple[str, ...] = ()
     missing_count: int = 0
     built_for: Optional[str] = None
+    absent: tuple[str, ...] = ()
 
 
 class PipWheel(Value, frozen=True, kw_only=True):

@@ -103,6 +103,7 @@ QUICK = {
     "another machine's": (packages.ext_of_another_machine, "MCV002", "mmcv-ext-damaged"),
     "no ops": (deleted("mmcv/_ext*.so"), "MCV002", "mmcv-ext-missing"),
     "no RECORD": (record_lost, "ENV002", "distribution-damaged"),
+    "a CUDA runtime that is not there": (runtime_of_nobody, "MCV002", "mmcv-cuda-runtime-mismatch"),
     "one folder, two owners": (owned_twice, "MML005", "module-owned-twice"),
     "one name, two versions": (packages.two_numpys, "ENV009", "distribution-twice"),
     "a folder in the working directory": (machine.shadow_in_cwd, "ENV004", "path-shadowing"),
@@ -116,9 +117,9 @@ WHOLE = {
     "a folder that RECORD lists": (deleted("mmengine"), "ENV002", "distribution-damaged"),
     "a file without content": (emptied, "ENV002", "distribution-damaged"),
     "what pip compiled without torch": (poisoned, "PKG004", "pip-cache-poisoned"),
-    "a CUDA runtime that is not there": (runtime_of_nobody, "MCV002", "mmcv-cuda-runtime-mismatch"),
     # The linker itself is the judge of what was read from the files.
     "a symbol that torch lacks": QUICK["a symbol that torch lacks"],
+    "a CUDA runtime that is not there": QUICK["a CUDA runtime that is not there"],
     "another toolkit's libraries": QUICK["another toolkit's libraries"],
 }
 

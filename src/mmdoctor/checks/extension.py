@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from mmdoctor import rules
 from mmdoctor.checks.base import Check, Verdict, fail, manual, not_imported, ok, skip, warn
-from mmdoctor.checks.signatures import imported
+from mmdoctor.checks.signatures import cause_told, imported
 from mmdoctor.matrix_model import Matrix
 from mmdoctor.model import Facts, Unknown
 
@@ -40,6 +40,11 @@ def ext_loads(facts: Facts, matrix: Matrix) -> Optional[Verdict]:
         detail = f"{said} was compiled for another torch"
         cause = MISMATCHES[rules.wants_cuda(facts.extension, target)]
         return fail(detail, cause, f"mmcv._ext {unfit}", about=("mmcv",), rests_on=("TRC002",))
+    if facts.extension and facts.extension.absent:
+        detail = f"{said} needs a library that is not there"
+        missed = [f"{name}: cannot open shared object file" for name in facts.extension.absent]  # the linker's words
+        cause = cause_told(missed[0], "mmcv") or MISMATCHES[1]
+        return fail(detail, cause, *missed, about=("mmcv",), rests_on=("TRC002",))
     return not_imported(said)
 
 

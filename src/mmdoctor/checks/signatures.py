@@ -56,7 +56,11 @@ def cause_of(result: ImportResult) -> Optional[str]:
     if sizes:
         kind, expected, got = sizes[1], int(sizes[2]), int(sizes[3])
         return "numpy2-abi" if kind == "dtype" and expected > got else "numpy-dtype-size"
-    concerned = " ".join((result.module, *result.packages, message))
+    return cause_told(message, " ".join((result.module, *result.packages, message)))
+
+
+def cause_told(message: str, concerned: str) -> Optional[str]:
+    """The cause slug that a message about the packages in `concerned` proves, or None."""
     for pattern, cause in SIGNATURES:
         if re.search(pattern, message) and OF_PACKAGE.get(cause, "") in concerned:
             return cause

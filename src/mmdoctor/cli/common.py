@@ -179,6 +179,8 @@ def looked(
     from mmdoctor.probes.target import probe_target
     from mmdoctor.work import Background
 
+    # Facts are made in several threads, and two that learn one type at once die of it (msgspec 0.22, measured).
+    msgspec.json.Decoder(Facts)
     elsewhere = any(setting.startswith(("python=", "installed=")) for setting in pretend)
     if elsewhere and not env and not python:
         return machine_alone(pretend, "a pretended environment", quick=quick, wheels=wheels)

@@ -134,9 +134,10 @@ def probe_extension(target: Target) -> Optional[Extension]:
     found = sorted(Path(target.site_packages).glob("mmcv/_ext*.so"))
     if not found:
         return None
-    from mmdoctor.probes.extension import read_extension, torch_folder
+    from mmdoctor.probes.extension import absent, read_extension, torch_folder
 
-    return read_extension(found[0], torch_folder(target))
+    extension = read_extension(found[0], torch_folder(target))
+    return replace(extension, absent=absent(extension, target))
 
 
 def with_indexes(facts: Facts, matrix: Matrix, *, offline: bool) -> Facts:

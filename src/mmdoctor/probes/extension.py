@@ -15,6 +15,7 @@ import msgspec
 
 from mmdoctor.model import Extension, Target, Value
 from mmdoctor.probes.elf import CUDA_SECTION, Elf, ElfProblem
+from mmdoctor.probes.libraries import Libraries
 
 # Namespaces and prefixes of what torch's libraries export (`c10::Error`, `at::Tensor`, `torch::…`, `THPVariable_Wrap`).
 TORCHS = ("N3c10", "N2at", "K3c10", "K2at", "N5torch", "N6caffe2", "THPVariable")
@@ -22,6 +23,7 @@ TORCHS = ("N3c10", "N2at", "K3c10", "K2at", "N5torch", "N6caffe2", "THPVariable"
 STRINGS = ("Ss", "7__cxx11")
 # The libraries of torch that an extension is linked with, the smallest first; no torch is without the first three.
 LIBRARIES = ("libc10.so", "libtorch_python.so", "libtorch_cpu.so", "libc10_cuda.so")
+TORCHS_OWN = ("libc.", "libdl.", "libgcc_s.", "libm.", "libpthread.", "librt.", "libstdc++.", "ld-linux")
 KEPT = 3
 # The name under which a binary imports NumPy's C API tells the generation it was built for (source N3).
 NUMPY_2 = b"numpy._core._multiarray_umath"
@@ -90,6 +92,21 @@ def unexported(symbols: Sequence[str], torch_lib: Path) -> tuple[str, ...]:
         except (OSError, ElfProblem):
             return ()
     return left
+
+
+def absent(extension: Extension, target: Target) -> tuple[str, ...]:
+    """The libraries that an installed extension needs and that are nowhere; empty where there is no torch. Left out are
+    those that torch itself is linked with."""
+    torch_lib = torch_folder(target)
+    if torch_lib is None or extension.problem is not None:
+        return ()
+    asked = [name for name in extension.needed if not name.startswith(TORCHS_OWN) and not (torch_lib / name).exists()]
+    if not asked:
+        return ()
+    path = Path(extension.path)
+    libraries = Libraries(target, path.parent.with_suffix(".libs"))  # where auditwheel puts what a wheel brings along
+    with Elf(path) as elf:
+        return tuple(name for name in asked if libraries.find(name, elf) is None)
 
 
 def torch_folder(target: Target) -> Optional[Path]:

@@ -19,7 +19,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mmdoctor.model import Index, OfferedWheel, Unknown
 from mmdoctor.probes.indexes import LATE, IndexConfig, at_once, open_url, redact, why_not
-from mmdoctor.wheels.cache import DIGEST, PROOF, Proof, sha256_of
+from mmdoctor.wheels.cache import DIGEST, PROOF, Proof, decode_proof, sha256_of
 from mmdoctor.wheels.fetch import links
 
 PACKAGES = ("mmcv", "mmcv-full", "onedl-mmcv")
@@ -132,7 +132,7 @@ def _proven(wheel: OfferedWheel, proof: Optional[Proof]) -> OfferedWheel:
 def _proof_of(wheel: Path) -> Optional[Proof]:
     """What mmdoctor's cache says of the very file that lies beside it; None for any other."""
     try:
-        proof = msgspec.json.decode((wheel.parent / PROOF).read_bytes(), type=Proof)
+        proof = decode_proof((wheel.parent / PROOF).read_bytes())
     except (OSError, msgspec.DecodeError):
         return None
     filed = wheel.parent.name
@@ -149,7 +149,7 @@ def _proof_at(address: str, file: str, config: IndexConfig) -> Optional[Proof]:
     if entry is None:
         return None
     try:
-        proof = msgspec.json.decode(_read(urljoin(address, PROOF), config), type=Proof)
+        proof = decode_proof(_read(urljoin(address, PROOF), config))
     except (OSError, ValueError):  # a DecodeError is one
         return None
     same = (proof.wheel, f"sha256={proof.wheel_sha256}", proof.key.entry) == (file, parts.fragment, entry[1])

@@ -35,6 +35,7 @@ from mmdoctor.wheels.cache import (
     PROOF_VERSION,
     BuildKey,
     Proof,
+    decode_proof,
     draft,
     entries,
     proofs,
@@ -143,7 +144,7 @@ def read_proof(entry: str, content: bytes) -> Proof:
         version = msgspec.json.decode(content, type=_Versioned).schema_version
         if version != PROOF_VERSION:
             raise _RefusedError(f"its proof is of version {version}, and this mmdoctor reads {PROOF_VERSION}")
-        proof = msgspec.json.decode(content, type=Proof)
+        proof = decode_proof(content)
     except msgspec.DecodeError as error:
         raise _RefusedError(f"its proof does not read: {error}") from error
     key = proof.key
