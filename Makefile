@@ -61,7 +61,7 @@ bench: install ## times of check and fix against what users run today
 bench-second: provision ## a second environment, mmcv from the wheel cache, against the bare install and smoke
 	$(BIN)/python benchmarks/second.py --env $(DEMO)
 
-bench-builds: provision ## a compile by mmdoctor against plain `pip wheel` (10 minutes of two cores)
+bench-builds: provision ## a compile by mmdoctor against plain `pip wheel` (25 minutes of two cores)
 	$(BIN)/python benchmarks/builds.py --env $(DEMO)
 
 bench-resolve: install ## times of the resolver: the matrix, one machine, three thousand
