@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Callable, Literal, Optional
 
 import click
-import msgspec
 from msgspec.structs import replace
 
 from mmdoctor import answers, verdicts
@@ -171,11 +170,9 @@ def _fresh(asked: Asked, started: float, seen: Callable[[Facts], None]) -> Repor
 
 
 def _prepared() -> Matrix:
-    """The matrix, and what comes after the look imported and made ready, while the target answers."""
+    """The matrix, and what comes after the look imported, while the target answers."""
     import mmdoctor.checks
     import mmdoctor.report.text  # noqa: F401
     from mmdoctor.matrix import load_matrix
 
-    matrix = load_matrix()
-    msgspec.json.Decoder(Report)  # it learns a type by its first use, a report's in a tenth of the answer's time
-    return matrix
+    return load_matrix()
