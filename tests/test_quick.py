@@ -136,6 +136,7 @@ def test_exit_70_when_mmdoctor_itself_fails(environment: dict[str, str]) -> None
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_exit_130_takes_its_children_along(environment: dict[str, str], make: Make, sign: signal.Signals) -> None:  # noqa: F811
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored, and children inherit that
     env = make({"torch": HANG})
     line = argv("--env", str(env))
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
