@@ -126,6 +126,8 @@ exec setpriv --bounding-set=-all --no-new-privs env -i PATH=/usr/bin:/bin HOME=/
 @pytest.mark.skipif(os.geteuid() != 0, reason="a read-only file system is mounted, which takes root")
 def test_a_pods_command_runs_in_a_read_only_image(demo: Path) -> None:
     mmdoctor = str(Path(sys.executable).with_name("mmdoctor"))
+    if mmdoctor.startswith("/tmp/"):
+        pytest.skip("this checkout lies in /tmp, and a pod has one of its own there")
     init = yaml.safe_load(k8s.init_container("pose:1", str(demo), mmdoctor, "quick", 0))["spec"]["template"]["spec"]
     job = yaml.safe_load(k8s.job("pose", "pose:1", "/nothing/here", mmdoctor, "quick", 0))["spec"]
     (gate,), (look,) = init["initContainers"], job["template"]["spec"]["containers"]
