@@ -74,7 +74,7 @@ def _undone(places: Places, standing: Standing, *, keep_clone: bool) -> str:
 def recovered(named: Path) -> Optional[str]:
     """Recovery at the beginning of a command, when one is due; says what was done, or who is at work just now."""
     places = Places(named)
-    if not places.journal.exists() or Journal(places.journal).standing().ended:
+    if Journal(places.journal).standing().ended:
         return None
     try:
         holder = places.holder()
